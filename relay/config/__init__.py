@@ -1,0 +1,7 @@
+"""The configuration file: ``load`` it, and pass the frozen ``Config`` around."""
+
+from relay.config.load import find_notices, load, read
+from relay.config.schema import Config
+from relay.config.units import Endpoint, Rate, Seconds
+
+__all__ = ["Config", "Endpoint", "Rate", "Seconds", "find_notices", "load", "read"]

@@ -1,0 +1,291 @@
+"""Reading the configuration file: TOML to the types of ``relay.config.schema``, with all checks.
+
+Everything that is wrong is reported at once, each problem with the path of its key and what was
+expected; nothing listens before this has passed.
+"""
+
+import ipaddress
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from relay.config.schema import Config, IngressTls, Source, Tenant
+from relay.config.units import (
+    Endpoint,
+    Octets,
+    Rate,
+    Seconds,
+    parse_endpoint,
+    parse_network,
+    parse_octets,
+    parse_rate,
+    parse_seconds,
+)
+from relay.errors import ConfigError
+
+_PARSERS = {
+    Seconds: parse_seconds,
+    Octets: parse_octets,
+    Rate: parse_rate,
+    Endpoint: parse_endpoint,
+}
+
+# Domain names in A-labels; RFC 1035 §2.3.1 with the underscore that the wild has.
+_DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")  # fmt: skip
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read the configuration from ``path``, or ``OUTGATE_CONFIG``, or take the defaults.
+
+    Relative paths in the file are relative to the file. Raises ConfigError.
+    """
+    path = path or environment.get("OUTGATE_CONFIG")
+    if path is None:
+        return read({}, base=Path(), environment=environment)
+    try:
+        document = tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: is not TOML: {error}"]) from error
+    try:
+        return read(document, base=Path(path).resolve().parent, environment=environment)
+    except ConfigError as error:
+        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
+
+
+def read(
+    document: dict[str, object], *, base: Path, environment: Mapping[str, str]
+) -> Config:
+    """Check a parsed document and fill in what depends on the machine. Raises ConfigError."""
+    try:
+        config = msgspec.convert(document, Config, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigError([_name_path(str(error))]) from None
+    config = _complete(config, base=base, environment=environment)
+    if problems := list(find_problems(config)):
+        raise ConfigError(problems)
+    return config
+
+
+def _decode(wanted: type, value: object) -> object:
+    if parser := _PARSERS.get(wanted):
+        return parser(value)
+    raise NotImplementedError(wanted)  # pragma: no cover - a new type without a parser
+
+
+def _name_path(message: str) -> str:
+    """Turn msgspec's ``text - at `$.delivery.retry[0]` `` into ``delivery.retry[0]: text``."""
+    text, _, path = message.partition(" - at `$")
+    path = path.rstrip("`").lstrip(".").replace("[...]", "[]")
+    if found := re.fullmatch(r"Object contains unknown field `(.*)`", text):
+        path, text = f"{path}.{found[1]}".lstrip("."), "unknown key"
+    elif found := re.fullmatch(r"Object missing required field `(.*)`", text):
+        path, text = f"{path}.{found[1]}".lstrip("."), "missing"
+    return f"{path}: {text[:1].lower()}{text[1:]}" if path else text
+
+
+def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> Config:
+    """Fill in defaults that depend on the machine, and make paths absolute."""
+
+    def absolute(path: str) -> str:
+        return str(base / path) if path else ""
+
+    replace = msgspec.structs.replace
+    ingress = replace(
+        config.ingress,
+        hostname=config.ingress.hostname or socket.getfqdn(),
+        tls=replace(
+            config.ingress.tls,
+            certificate=absolute(config.ingress.tls.certificate),
+            key=absolute(config.ingress.tls.key),
+        ),
+    )
+    sources = config.source or (Source(name="default", address="0.0.0.0"),)  # noqa: S104
+    log = config.log
+    if log.events != "stdout":
+        log = replace(log, events=absolute(log.events or f"{config.state_dir}/events.jsonl"))
+    return replace(
+        config,
+        state_dir=absolute(config.state_dir),
+        store=replace(
+            config.store, url=config.store.url or environment.get("OUTGATE_STORE_URL", "")
+        ),
+        ingress=ingress,
+        tenant=tuple(
+            replace(
+                t,
+                domains=tuple(d.lower() for d in t.domains),
+                header_secret_file=absolute(t.header_secret_file),
+            )
+            for t in config.tenant
+        ),
+        source=tuple(replace(s, ehlo=s.ehlo or ingress.hostname) for s in sources),
+        pool=config.pool or {"default": {s.name: 1 for s in sources}},
+        site=tuple(
+            replace(
+                s,
+                mx=tuple(m.lower().rstrip(".") for m in s.mx),
+                domains=tuple(d.lower() for d in s.domains),
+            )
+            for s in config.site
+        ),
+        route=tuple(
+            replace(r, domains=tuple(d.lower() for d in r.domains)) for r in config.route
+        ),
+        delivery=replace(config.delivery, ca_file=absolute(config.delivery.ca_file)),
+        log=log,
+    )
+
+
+def find_problems(config: Config) -> Iterator[str]:
+    """Yield what the types cannot say: references, ranges, names, files."""
+    yield from _ranges(config)
+    if not config.ingress.listen:
+        yield "ingress.listen: expected at least one address"
+    if not _DOMAIN.fullmatch(config.ingress.hostname.lower()):
+        yield f"ingress.hostname: expected a host name, got {config.ingress.hostname!r}"
+    yield from _tls_problems(config.ingress.tls)
+    yield from _tenant_problems(config)
+    yield from _source_problems(config)
+    for number, route in enumerate(config.route):
+        if not route.hosts or not route.domains:
+            yield f"route[{number}]: expected at least one domain and one host"
+        yield from _patterns(f"route[{number}].domains", route.domains)
+    for number, site in enumerate(config.site):
+        yield from _patterns(f"site[{number}].mx", site.mx)
+        yield from _patterns(f"site[{number}].domains", site.domains)
+    if config.delivery.ca_file and not Path(config.delivery.ca_file).is_file():
+        yield f"delivery.ca_file: no such file: {config.delivery.ca_file}"
+
+
+def _ranges(config: Config) -> Iterator[str]:
+    """Numbers that would make a service stand still or eat the machine."""
+    for path, value, low, high in (
+        ("ingress.processes", config.ingress.processes, 1, 256),
+        ("ingress.max_recipients", config.ingress.max_recipients, 100, 100_000),
+        ("ingress.max_connections", config.ingress.max_connections, 1, 1_000_000),
+        ("ingress.max_message", config.ingress.max_message, 65_536, 1 << 30),
+        ("ingress.command_timeout", config.ingress.command_timeout, 1, 3600),
+        ("ingress.data_timeout", config.ingress.data_timeout, 1, 3600),
+        ("delivery.processes", config.delivery.processes, 1, 256),
+        ("delivery.in_flight", config.delivery.in_flight, 1, 1_000_000),
+        ("delivery.connections", config.delivery.connections, 1, 10_000),
+        ("delivery.messages_per_connection", config.delivery.messages_per_connection, 1, 1_000_000),
+        ("delivery.claim", config.delivery.claim, 1, 86_400),
+        ("delivery.expire", config.delivery.expire, 1, 90 * 86_400),
+        ("delivery.port", config.delivery.port, 1, 65_535),
+        ("store.memory_mark", config.store.memory_mark, 0.1, 1),
+        ("store.timeout", config.store.timeout, 0.1, 600),
+        ("dns.timeout", config.dns.timeout, 0.1, 300),
+    ):
+        if not low <= value <= high:
+            yield f"{path}: expected {low} to {high}, got {value}"
+    if not config.delivery.retry:
+        yield "delivery.retry: expected at least one duration"
+    if any(wait < 1 for wait in config.delivery.retry):
+        yield "delivery.retry: expected waits of at least 1s"
+
+
+def _tls_problems(tls: IngressTls) -> Iterator[str]:
+    for name, path in (("certificate", tls.certificate), ("key", tls.key)):
+        if path and not Path(path).is_file():
+            yield f"ingress.tls.{name}: no such file: {path}"
+    if bool(tls.certificate) != bool(tls.key):
+        yield "ingress.tls: expected both certificate and key, got one of them"
+    if tls.required and not tls.certificate:
+        yield "ingress.tls.required: needs a certificate and a key"
+
+
+def _tenant_problems(config: Config) -> Iterator[str]:
+    owners: dict[str, str] = {}
+    names: set[str] = set()
+    for number, tenant in enumerate(config.tenant):
+        path = f"tenant[{number}]"
+        if not _NAME.fullmatch(tenant.name) or tenant.name in names:
+            yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {tenant.name!r}"
+        names.add(tenant.name)
+        if not tenant.domains:
+            yield f"{path}.domains: expected at least one domain"
+        for domain in tenant.domains:
+            if not _DOMAIN.fullmatch(domain):
+                yield f"{path}.domains: expected a domain (in A-labels), got {domain!r}"
+            if owners.setdefault(domain, tenant.name) != tenant.name:
+                yield f"{path}.domains: {domain} belongs to tenant {owners[domain]!r} already"
+        yield from _proof_problems(path, tenant)
+        if tenant.pool not in config.pool:
+            yield f"{path}.pool: no [pool.{tenant.pool}]; there is {', '.join(config.pool)}"
+
+
+def _proof_problems(path: str, tenant: Tenant) -> Iterator[str]:
+    for network in tenant.networks:
+        try:
+            if network != "google":
+                parse_network(network)
+        except ValueError as error:
+            yield f"{path}.networks: {error}"
+    if tenant.proof:
+        # Ignoring a demand for proof would open the relay: better not to start.
+        yield (
+            f"{path}.proof: {', '.join(tenant.proof)} cannot be checked by this version; "
+            "leave proof empty, and give the tenant networks that nobody else sends from"
+        )
+
+
+def _source_problems(config: Config) -> Iterator[str]:
+    names: set[str] = set()
+    for number, source in enumerate(config.source):
+        if not _NAME.fullmatch(source.name) or source.name in names:
+            yield f"source[{number}].name: expected a name of its own, got {source.name!r}"
+        names.add(source.name)
+        try:
+            ipaddress.ip_address(source.address)
+        except ValueError:
+            yield f"source[{number}].address: expected an IP address, got {source.address!r}"
+        if not _DOMAIN.fullmatch(source.ehlo.lower()):
+            yield f"source[{number}].ehlo: expected a host name, got {source.ehlo!r}"
+    for pool, members in config.pool.items():
+        if not _NAME.fullmatch(pool):
+            yield f"pool.{pool}: expected a name of letters, digits, _ . -"
+        for name, weight in members.items():
+            if name not in names:
+                yield f"pool.{pool}.{name}: no [[source]] of that name"
+            if not 0 <= weight <= 10_000:
+                yield f"pool.{pool}.{name}: expected a weight of 0 to 10000, got {weight}"
+        if not any(members.values()):
+            yield f"pool.{pool}: expected at least one source with a weight above 0"
+
+
+def _patterns(path: str, patterns: tuple[str, ...]) -> Iterator[str]:
+    """A pattern is a domain, ``*.domain`` (anything below it) or ``*``."""
+    for pattern in patterns:
+        if pattern != "*" and not _DOMAIN.fullmatch(pattern.removeprefix("*.")):
+            yield f'{path}: expected "example.org", "*.example.org" or "*", got {pattern!r}'
+
+
+def find_notices(config: Config) -> Iterator[str]:
+    """Yield what is allowed but probably not meant; printed by `check` and on every start."""
+    if not config.tenant:
+        yield "no [[tenant]]: nobody may send, every MAIL will be refused with 550 5.7.1"
+    for tenant in config.tenant:
+        if "google" in tenant.networks:
+            yield (
+                f"tenant {tenant.name}: everybody's Google Workspace sends from Google's networks; "
+                "without further proof any of them can send as this tenant's domains"
+            )
+    if not config.ingress.tls.certificate:
+        yield "no [ingress.tls] certificate: STARTTLS is not offered to senders"
+    if any(t.rate for t in config.tenant):
+        yield "tenant.rate is read but not enforced by this version"
+    if any(s.rate or s.source.rate for s in config.site):
+        yield "site.rate is read but not enforced by this version"
+    if any(s.connections for s in config.site) and config.delivery.processes > 1:
+        yield "site.connections holds for each worker process, not over all of them, in this version"
+    if config.store.durability == "warn":
+        yield "store.durability = \"warn\": acknowledged mail can be lost when the store restarts"

@@ -1,0 +1,155 @@
+"""The configuration file, typed. The comments here are its manual (deploy/outgate.example.toml).
+
+Every key has a default; an unknown key is an error. All of it is immutable: a process reads its
+configuration once, at the start.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from relay.config.units import Endpoint, Octets, Rate, Seconds
+
+TlsLevel = Literal["none", "opportunistic", "require", "verify"]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the configuration file."""
+
+
+class Store(Section):
+    """Where the queue lives. Without ``url`` an embedded server runs under ``state_dir``."""
+
+    url: str = ""  # redis://, rediss:// or unix://; also OUTGATE_STORE_URL in the environment
+    # "require" refuses to start on a server that can forget what it acknowledged; "warn" says so.
+    durability: Literal["require", "warn"] = "require"
+    # At this share of the server's maxmemory the ingress answers 452 4.3.1 to MAIL.
+    memory_mark: float = 0.85
+    # maxmemory of the embedded server. Bodies live in its memory until they are delivered.
+    max_memory: Octets = Octets(1 << 30)
+    # How long the story of an ended message is kept for `outgate explain`.
+    remember: Seconds = Seconds(86400)
+    # One round trip may take this long before the server counts as gone.
+    timeout: Seconds = Seconds(10)
+
+
+class IngressTls(Section):
+    """STARTTLS on the way in. Without a certificate it is not offered."""
+
+    certificate: str = ""  # PEM: the whole chain, ours first
+    key: str = ""
+    required: bool = False  # true: 530 5.7.0 to MAIL before STARTTLS
+
+
+class Ingress(Section):
+    """The service that accepts mail."""
+
+    listen: tuple[Endpoint, ...] = (Endpoint("127.0.0.1", 2525),)
+    hostname: str = ""  # banner, Received line, EHLO of default sources; default: this host's name
+    processes: int = 1
+    max_message: Octets = Octets(50 << 20)  # Gmail sends at most about 36 MB (25 MB, encoded)
+    max_recipients: int = 1000  # RFC 5321 §4.5.3.1.8 asks for at least 100
+    max_connections: int = 2000  # per process; more are answered 421
+    # Bare CR, bare LF and NUL in a message: "refuse" (550 5.6.0) or "repair" before it is stored.
+    line_endings: Literal["refuse", "repair"] = "refuse"
+    chunking: bool = True  # offer BDAT (RFC 3030)
+    # RFC 5321 §4.5.3.2.7: at least five minutes for a command.
+    command_timeout: Seconds = Seconds(300)
+    # ... and in the middle of DATA, between two pieces of it (§4.5.3.2.5: three minutes).
+    data_timeout: Seconds = Seconds(180)
+    tls: IngressTls = IngressTls()
+
+
+class Tenant(Section):
+    """An organisation that may send: its domains, and how it proves itself."""
+
+    name: str
+    domains: tuple[str, ...]
+    networks: tuple[str, ...] = ("google",)  # "google", addresses or CIDR blocks
+    proof: tuple[Literal["dkim", "header"], ...] = ()
+    header: str = ""
+    header_secret_file: str = ""
+    pool: str = "default"
+    rate: Rate | None = None
+
+
+class Source(Section):
+    """A local address that mail leaves from, and the name it says in EHLO."""
+
+    name: str
+    address: str  # "0.0.0.0" leaves the choice to the kernel
+    ehlo: str = ""  # default: ingress.hostname
+
+
+class Limits(Section):
+    """What one site, or one source at one site, may be given at a time."""
+
+    connections: int | None = None
+    messages_per_connection: int | None = None
+    rate: Rate | None = None
+
+
+class Site(Limits, frozen=True, kw_only=True):
+    """Domains that are one receiver: matched by MX host suffix or by name. First match wins."""
+
+    name: str
+    mx: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    # none: in clear. opportunistic: TLS where offered, any certificate. require: TLS, any
+    # certificate. verify: TLS, chain and host name checked.
+    tls: TlsLevel = "opportunistic"
+    source: Limits = Limits()
+
+
+class Route(Section):
+    """Hosts for some domains, instead of the MX look-up; tried in order."""
+
+    domains: tuple[str, ...]
+    hosts: tuple[Endpoint, ...]
+
+
+class Delivery(Section):
+    """The delivery pool."""
+
+    processes: int = 1
+    # Waits between attempts; the last one repeats until `expire`. Each is spread by +-10 %.
+    retry: tuple[Seconds, ...] = tuple(Seconds(s) for s in (60, 300, 900, 3600, 14400))
+    expire: Seconds = Seconds(5 * 86400)
+    unknown_outcome: Literal["retry", "hold", "assume-delivered"] = "retry"
+    claim: Seconds = Seconds(60)  # ownership of a delivery without a sign of life; renewed
+    in_flight: int = 2000  # deliveries that one process holds at a time
+    connections: int = 20  # per source and host group, where no [[site]] says otherwise
+    messages_per_connection: int = 100
+    idle: Seconds = Seconds(5)  # a session without work is kept this long
+    grace: Seconds = Seconds(30)  # a stopping process finishes what it holds for this long
+    port: int = 25  # of hosts found by MX look-up
+    ca_file: str = ""  # trusted authorities for `verify`; default: the system's
+
+
+class Dns(Section):
+    """How names are looked up."""
+
+    nameservers: tuple[Endpoint, ...] = ()  # default: /etc/resolv.conf
+    timeout: Seconds = Seconds(10)  # for one name, all servers and tries together
+
+
+class Log(Section):
+    """Where the event log goes: one JSON line for each thing that happened to a message."""
+
+    events: str = ""  # a path or "stdout"; default: events.jsonl in state_dir
+
+
+class Config(Section):
+    """The whole file. ``source``, ``tenant``, ``site`` and ``route`` are arrays of tables."""
+
+    state_dir: str = "state"
+    store: Store = Store()
+    ingress: Ingress = Ingress()
+    tenant: tuple[Tenant, ...] = ()
+    source: tuple[Source, ...] = ()
+    pool: dict[str, dict[str, int]] = {}
+    site: tuple[Site, ...] = ()
+    route: tuple[Route, ...] = ()
+    delivery: Delivery = Delivery()
+    dns: Dns = Dns()
+    log: Log = Log()

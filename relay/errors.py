@@ -1,0 +1,75 @@
+"""The exceptions of this project. Above ``relay.net`` and ``relay.store`` there are only these.
+
+OutgateError
+├── ConfigError            the configuration cannot be used: path, what was expected
+├── StartError             a service cannot start: what happened, and what to do
+├── StoreError             the store answered, and the answer was an error
+│   └── StoreFull          ... because it is over its memory limit
+├── StoreUnavailable       the store did not answer; ``executed`` says what is known
+└── NetworkError           a connection could not be made or used
+    ├── SourceUnusable     our own address could not be bound (blame: source)
+    ├── HostUnreachable    the far side could not be reached (blame: host)
+    ├── PeerClosed         the far side went away
+    ├── PeerSilent         the far side took longer than the protocol allows
+    └── TlsFailed          the handshake, or the verification of the peer, failed
+"""
+
+
+class OutgateError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class ConfigError(OutgateError):
+    """The configuration cannot be used. ``problems`` holds one line for each thing wrong."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class StartError(OutgateError):
+    """A service cannot start; the text says what happened and what to do about it."""
+
+
+class StoreError(OutgateError):
+    """The store answered a command with an error."""
+
+
+class StoreFull(StoreError):
+    """The store refused a write because it is over its memory limit."""
+
+
+class StoreUnavailable(OutgateError):
+    """The store could not be asked, or did not answer.
+
+    ``executed`` is False when the command certainly did not run (it was never sent), True when
+    nobody knows: it was sent, and the reply did not arrive.
+    """
+
+    def __init__(self, text: str, *, executed: bool) -> None:
+        super().__init__(text)
+        self.executed = executed
+
+
+class NetworkError(OutgateError):
+    """A connection could not be made or used. ``__cause__`` has the operating system's words."""
+
+
+class SourceUnusable(NetworkError):
+    """Our own source address could not be bound; the far side has nothing to do with it."""
+
+
+class HostUnreachable(NetworkError):
+    """The far side refused the connection, or no answer came from it."""
+
+
+class PeerClosed(NetworkError):
+    """The far side closed or reset the connection."""
+
+
+class PeerSilent(NetworkError):
+    """The far side did not answer within the time the protocol gives it."""
+
+
+class TlsFailed(NetworkError):
+    """The TLS handshake failed, or the certificate is not one that we accept."""
