@@ -1,0 +1,546 @@
+"""The receiving role: one session, from greeting to QUIT.
+
+Theory of operation
+===================
+``receive`` takes octets; ``next_event`` returns what they mean, one event at a time, or None when
+more octets are needed; ``data_to_send`` hands out the replies gathered meanwhile, so that a
+pipelined group is answered with one write (RFC 2920 §3.2).
+
+Commands that need no opinion (EHLO, NOOP, RSET, VRFY, nonsense) are answered here. Four events
+ask the caller, and the session stands still until the answer is given with ``accept`` or
+``refuse``:
+
+    Mail            begin a transaction?
+    Rcpt            one more recipient?
+    Data            take the content? (comes before 354, or before the first BDAT chunk)
+    EndOfMessage    responsible for it from now on? ``accept`` only when it is on disk
+
+The others tell: ``Content`` (a piece of the message, dots unstuffed), ``Aborted`` (the message is
+void: the session has answered, or will), ``StartTls`` (flush, shake hands, call ``tls_started``),
+``Closed`` (flush, then close).
+
+Every limit ends in a reply and, where the peer shows no sense, in the end of the session:
+octets without a line end, errors, commands without progress, recipients, message size.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from relay.smtp import grammar
+from relay.smtp.command import BadCommand, Mail, Rcpt, read_mail, read_rcpt
+from relay.smtp.data import DataReader, LineEndingRepair, LineEndings
+
+# RFC 5321 §4.5.3.1.4 has 512 octets for a command line, and extensions add to it (RFC 1870: 26,
+# RFC 3461: 500 for ORCPT, RFC 6531: 10). Postfix and others take 2048.
+MAX_LINE = 2048
+# A human with telnet makes a few mistakes; a program that makes more is not a mail client.
+MAX_ERRORS = 20
+# Commands since the last message that got through. RSET and NOOP are free otherwise, and a
+# session that only talks holds a connection for ever. RCPT is bounded by its own limit.
+MAX_IDLE_COMMANDS = 100
+# Content is handed on in pieces of at least this many octets, a small message in one.
+PIECE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The content is next. ``accept`` sends 354 (or takes the first BDAT chunk)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A piece of the message."""
+
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfMessage:
+    """The message is complete. ``accept(text)`` answers ``250 2.0.0 text``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The message that was coming in is void; the reply is the session's business."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """Send what is due, do the handshake, then call ``tls_started``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Send what is due, then close. ``reason`` is for the log."""
+
+    reason: str
+
+
+Event = Mail | Rcpt | Data | Content | EndOfMessage | Aborted | StartTls | Closed
+
+_DATA, _END, _ABORTED = Data(), EndOfMessage(), "the sender began anew"
+
+
+class _State(enum.Enum):
+    COMMAND = enum.auto()
+    MAIL = enum.auto()  # the caller decides on MAIL
+    RCPT = enum.auto()  # ... on RCPT
+    DATA = enum.auto()  # ... on taking content
+    END = enum.auto()  # ... on the message
+    CONTENT = enum.auto()  # reading DATA
+    CHUNK = enum.auto()  # reading a BDAT chunk
+    TLS = enum.auto()  # the caller shakes hands
+    CLOSED = enum.auto()
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What all sessions of a listener have in common."""
+
+    hostname: str
+    max_message: int = 50 << 20
+    max_recipients: int = 1000
+    chunking: bool = True
+    starttls: bool = False
+    tls_required: bool = False
+    repair_line_endings: bool = False
+    extensions: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        lines = [
+            "PIPELINING",
+            f"SIZE {self.max_message}",
+            "8BITMIME",
+            "SMTPUTF8",
+            "DSN",
+            f"LIMITS RCPTMAX={self.max_recipients}",  # RFC 9422
+        ]
+        if self.chunking:
+            lines.append("CHUNKING")
+        text = "".join(f"250-{line}\r\n" for line in lines) + "250 ENHANCEDSTATUSCODES\r\n"
+        object.__setattr__(self, "extensions", text.encode("ascii"))
+
+
+class ServerSession:
+    """One SMTP session of the receiving role. Holds no socket, no clock, no opinion."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._buffer = bytearray()
+        self._out = bytearray()
+        self._state = _State.COMMAND
+        self._next: Event | None = None  # decided already, to be returned next
+        self._reader = DataReader()
+        self._errors = 0
+        self._idle_commands = 0
+        self._tls = False
+        self._recipients = 0
+        self._mail: Mail | None = None
+        self._rcpt_seen = False
+        self._begin_content(chunking=False)
+        self.hello = b""  # what the peer called itself
+        self.extended = False  # ... with EHLO
+
+    # -- octets ------------------------------------------------------------------------------
+
+    def greet(self) -> None:
+        """Queue the greeting (RFC 5321 §4.2: 220, the domain first)."""
+        self._out += f"220 {self._settings.hostname} ESMTP outgate\r\n".encode("ascii")
+
+    def receive(self, octets: bytes) -> None:
+        """Take octets from the peer."""
+        self._buffer += octets
+
+    def data_to_send(self) -> bytes:
+        """Return the replies that are due, once."""
+        out = bytes(self._out)
+        self._out.clear()
+        return out
+
+    @property
+    def in_content(self) -> bool:
+        """True between 354 and the terminator, or inside a BDAT chunk: other timeouts hold."""
+        return self._state in (_State.CONTENT, _State.CHUNK)
+
+    @property
+    def utf8(self) -> bool:
+        """True while the open transaction asked for SMTPUTF8."""
+        return self._mail is not None and self._mail.smtputf8
+
+    def next_event(self) -> Event | None:
+        """Return the next event, or None when more octets are needed."""
+        if self._next is not None:
+            event, self._next = self._next, None
+            return event
+        while True:
+            state = self._state
+            if state is _State.COMMAND:
+                line = self._next_line()
+                if line is None:
+                    return None
+                event = self._command(line)
+            elif state is _State.CONTENT:
+                event = self._read_content()
+            elif state is _State.CHUNK:
+                event = self._read_chunk()
+            else:
+                return None  # the caller's turn, or nothing more to come
+            if event is not None:
+                return event
+            if self._state is state and state is not _State.COMMAND:
+                return None
+
+    # -- the caller's answers ------------------------------------------------------------------
+
+    def accept(self, text: str = "") -> None:
+        """Answer the event that asked with yes. ``text`` goes into the reply to EndOfMessage."""
+        state, self._state = self._state, _State.COMMAND
+        if state is _State.MAIL:
+            self._reply(250, "2.1.0", "Sender OK")
+        elif state is _State.RCPT:
+            self._recipients += 1
+            self._reply(250, "2.1.5", "Recipient OK")
+        elif state is _State.DATA:
+            self._state = _State.CHUNK if self._chunked else _State.CONTENT
+            if not self._chunked:
+                self._out += b"354 Go ahead; end with CRLF.CRLF\r\n"
+                self._reader.begin(self._buffer)
+        else:
+            assert state is _State.END, state
+            self._idle_commands = 0
+            self._reply(250, "2.0.0", text)
+            self._end_transaction()
+
+    def refuse(self, code: int, status: str, text: str) -> None:
+        """Answer the event that asked with no. 421 also ends the session."""
+        state, self._state = self._state, _State.COMMAND
+        self._reply(code, status, text)
+        if code >= 500:
+            self._errors += 1
+        if state is _State.MAIL or state is _State.END:
+            self._end_transaction()
+        elif state is _State.DATA:
+            if self._chunked:  # RFC 3030 §2: the octets of a refused chunk come all the same
+                self._swallow_chunk()
+            self._end_transaction()
+        if code == 421:
+            self._state = _State.CLOSED
+
+    def shut_down(self, reason: str, *, code: int = 421, status: str = "4.3.2") -> Closed:
+        """End the session from our side, now (RFC 5321 §3.8): queue the reply and close."""
+        self._reply(code, status, reason)
+        return self._close(reason)
+
+    def tls_started(self) -> None:
+        """Begin anew after the handshake: RFC 3207 §4.2, nothing said before it counts."""
+        assert self._state is _State.TLS and not self._buffer
+        self._state = _State.COMMAND
+        self._tls = True
+        self.hello = b""
+        self.extended = False
+        self._end_transaction()
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def _next_line(self) -> bytes | None:
+        """Take a command line out of the buffer, without its CRLF."""
+        end = self._buffer.find(b"\n", 0, MAX_LINE + 1)
+        if end < 0:
+            if len(self._buffer) <= MAX_LINE:
+                return None
+            self._buffer.clear()
+            return b"\n"  # no command has this name: see _command
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        return line
+
+    def _command(self, line: bytes) -> Event | None:
+        if line == b"\n":
+            return self._give_up(500, "5.5.2", "Command line too long")
+        if line[-2:] != b"\r\n" or b"\r" in line[:-2] or b"\0" in line:
+            # RFC 5321 §2.3.8: CR and LF only together. Anything else is where smuggling begins.
+            return self._fault(500, "5.5.2", "Lines must end in CRLF, without bare CR, LF or NUL")
+        self._idle_commands += 1
+        if self._idle_commands > MAX_IDLE_COMMANDS + self._recipients:
+            return self._give_up(421, "4.7.0", "Too many commands without a message")
+        verb, _, argument = line[:-2].partition(b" ")
+        handler = _COMMANDS.get(verb.upper())
+        if handler is None:
+            return self._fault(500, "5.5.2", "Command not recognised")
+        try:
+            return handler(self, argument)
+        except BadCommand as bad:
+            return self._fault(bad.code, bad.status, bad.text)
+
+    def _ehlo(self, argument: bytes) -> Event | None:
+        if not self._hello(argument):
+            return self._fault(501, "5.5.2", "Syntax: EHLO name")
+        self.extended = True
+        # RFC 5321 §4.1.1.1: the first line has our name. RFC 3207 §4.2: STARTTLS only once.
+        self._out += f"250-{self._settings.hostname} greets you\r\n".encode("ascii")
+        if self._settings.starttls and not self._tls:
+            self._out += b"250-STARTTLS\r\n"
+        self._out += self._settings.extensions
+        return self._void()
+
+    def _helo(self, argument: bytes) -> Event | None:
+        if not self._hello(argument):
+            return self._fault(501, "5.5.2", "Syntax: HELO name")
+        self.extended = False
+        self._out += f"250 {self._settings.hostname}\r\n".encode("ascii")
+        return self._void()
+
+    def _hello(self, argument: bytes) -> bool:
+        name = argument.strip()
+        if not grammar.HELLO.fullmatch(name):
+            return False
+        self.hello = name
+        return True
+
+    def _mail_from(self, argument: bytes) -> Event | None:
+        if not self.hello:
+            raise BadCommand(503, "5.5.1", "Say EHLO first")
+        if self._settings.tls_required and not self._tls:
+            raise BadCommand(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 §4
+        if self._mail is not None:
+            raise BadCommand(503, "5.5.1", "A transaction is open already")
+        self._mail = read_mail(argument, max_size=self._settings.max_message)
+        self._state = _State.MAIL
+        return self._mail
+
+    def _rcpt_to(self, argument: bytes) -> Event | None:
+        if self._mail is None:
+            raise BadCommand(503, "5.5.1", "Say MAIL first")
+        if self._in_bdat:
+            raise BadCommand(503, "5.5.1", "BDAT has begun")
+        self._rcpt_seen = True
+        rcpt = read_rcpt(argument, utf8=self._mail.smtputf8)
+        if self._recipients >= self._settings.max_recipients:
+            # RFC 5321 §4.5.3.1.10: 452, so that the client sends the rest in another transaction.
+            self._reply(452, "4.5.3", f"Too many recipients: at most {self._recipients}")
+            return None
+        self._state = _State.RCPT
+        return rcpt
+
+    def _data(self, argument: bytes) -> Event | None:
+        if argument.strip():
+            raise BadCommand(501, "5.5.4", "DATA takes no argument")
+        if self._in_bdat:
+            raise BadCommand(503, "5.5.1", "BDAT has begun")  # RFC 3030 §2
+        self._check_recipients()
+        self._begin_content(chunking=False)
+        self._state = _State.DATA
+        return _DATA
+
+    def _check_recipients(self) -> None:
+        if self._mail is None:
+            raise BadCommand(503, "5.5.1", "Say MAIL and RCPT first")
+        if not self._recipients:
+            code = 554 if self._rcpt_seen else 503
+            raise BadCommand(code, "5.5.1", "No valid recipients")
+
+    def _bdat(self, argument: bytes) -> Event | None:
+        found = grammar.CHUNK.fullmatch(argument)
+        if not self._settings.chunking or found is None:
+            # Octets may follow whose number we do not know: nothing after this can be trusted.
+            return self._give_up(501, "5.5.4", "BDAT not offered, or no size")
+        length = int(found[1])
+        if length > 2 * self._settings.max_message:
+            return self._give_up(552, "5.3.4", "Chunk too big")
+        first = not self._in_bdat
+        if first:
+            self._begin_content(chunking=True)
+        self._left, self._last = length, found[2] is not None
+        try:
+            self._check_recipients()
+        except BadCommand as bad:
+            self._swallow_chunk()
+            self._end_transaction()
+            return self._fault(bad.code, bad.status, bad.text)
+        if first:
+            self._in_bdat = True
+            self._state = _State.DATA
+            return _DATA
+        self._state = _State.CHUNK
+        return None
+
+    def _rset(self, argument: bytes) -> Event | None:
+        self._reply(250, "2.0.0", "Forgotten")
+        return self._void()
+
+    def _noop(self, argument: bytes) -> Event | None:
+        self._reply(250, "2.0.0", "OK")
+        return None
+
+    def _vrfy(self, argument: bytes) -> Event | None:
+        # RFC 5321 §3.5.3: 252 says neither yes nor no.
+        self._reply(252, "2.5.0", "Cannot verify, but will try to deliver")
+        return None
+
+    def _help(self, argument: bytes) -> Event | None:
+        self._out += b"214 2.0.0 RFC 5321\r\n"
+        return None
+
+    def _not_here(self, argument: bytes) -> Event | None:
+        return self._fault(502, "5.5.1", "Command not implemented")
+
+    def _quit(self, argument: bytes) -> Event | None:
+        self._reply(221, "2.0.0", f"{self._settings.hostname} closing")
+        return self._close("quit")
+
+    def _starttls(self, argument: bytes) -> Event | None:
+        if argument.strip():
+            raise BadCommand(501, "5.5.4", "STARTTLS takes no argument")
+        if not self._settings.starttls or self._tls:
+            raise BadCommand(502 if not self._tls else 503, "5.5.1", "STARTTLS not offered")
+        if self._buffer:
+            # RFC 3207 §4: STARTTLS is the last command of a group. Whatever came behind it in
+            # clear was put there by somebody who wants it taken for encrypted.
+            self._buffer.clear()
+            return self._give_up(501, "5.5.1", "Octets after STARTTLS")
+        self._reply(220, "2.0.0", "Go ahead")
+        self._state = _State.TLS
+        return StartTls()
+
+    # -- content ------------------------------------------------------------------------------
+
+    def _begin_content(self, *, chunking: bool) -> None:
+        self._chunked = chunking
+        self._in_bdat = False
+        self._left = 0  # octets of the BDAT chunk still to come
+        self._last = False
+        self._size = 0
+        self._endings = LineEndings()
+        self._repair = LineEndingRepair() if self._settings.repair_line_endings else None
+        self._void_reason: tuple[int, str, str] | None = None  # the reply, once it is decided
+
+    def _read_content(self) -> Event | None:
+        piece, ended = self._reader.read(self._buffer, PIECE)
+        event = self._take(piece, last=ended)
+        if not ended or self._state is _State.CLOSED:
+            return event
+        self._state = _State.COMMAND
+        return self._finish(event)
+
+    def _read_chunk(self) -> Event | None:
+        available = min(self._left, len(self._buffer))
+        if available < self._left and available < PIECE:
+            return None
+        piece = bytes(self._buffer[:available])
+        del self._buffer[:available]
+        self._left -= available
+        ended = not self._left
+        event = self._take(piece, last=ended and self._last)
+        if not ended or self._state is _State.CLOSED:
+            return event
+        self._state = _State.COMMAND
+        if self._void_reason is not None and self._mail is None:
+            return event  # a chunk without a transaction was swallowed; it has had its answer
+        if self._last:
+            return self._finish(event)
+        if self._void_reason is None:
+            self._reply(250, "2.0.0", f"{self._size} octets so far")
+        else:
+            self._void_now()
+        return event
+
+    def _take(self, piece: bytes, *, last: bool) -> Event | None:
+        """Judge a piece; return it as an event, unless the message is void already."""
+        self._size += len(piece)
+        if self._void_reason is not None:
+            if self._size > 2 * self._settings.max_message:
+                # Swallowing is a courtesy (the peer gets to read the reply), and has an end.
+                return self._give_up(552, "5.3.4", "Message far too big")
+            return None
+        if self._size > self._settings.max_message:
+            limit = self._settings.max_message
+            self._void_reason = (552, "5.3.4", f"Message too big: at most {limit} octets")
+        elif self._repair is not None:
+            piece = self._repair.repair(piece, last=last)
+        else:
+            self._endings.check(piece)
+            if last and (fault := self._endings.fault):
+                # Only now: between pieces a CR may still wait for its LF.
+                self._void_reason = (550, "5.6.0", fault)
+        if self._void_reason is not None:
+            return Aborted(self._void_reason[2])
+        return Content(piece) if piece else None
+
+    def _finish(self, event: Event | None) -> Event | None:
+        """After the last piece: hand it on first, then end the message."""
+        if self._void_reason is not None:
+            self._void_now()
+            return event
+        self._state = _State.END
+        if event is None:
+            return _END
+        self._next = _END
+        return event
+
+    def _void_now(self) -> None:
+        """Answer a message that is void, and forget the transaction."""
+        assert self._void_reason is not None
+        self._reply(*self._void_reason)
+        self._errors += 1
+        self._end_transaction()
+
+    def _swallow_chunk(self) -> None:
+        """Read the chunk that is coming without an answer: it has been given."""
+        self._void_reason = (503, "5.5.1", "No transaction")
+        self._state = _State.CHUNK
+
+    def _end_transaction(self) -> None:
+        self._mail = None
+        self._recipients = 0
+        self._rcpt_seen = False
+        self._in_bdat = False
+
+    def _void(self) -> Event | None:
+        """RSET, EHLO, HELO: the transaction is over (RFC 5321 §4.1.1.5, §4.1.4)."""
+        in_bdat = self._in_bdat
+        self._end_transaction()
+        return Aborted(_ABORTED) if in_bdat else None
+
+    # -- replies ------------------------------------------------------------------------------
+
+    def _reply(self, code: int, status: str, text: str) -> None:
+        self._out += f"{code} {status} {text}\r\n".encode("ascii", "replace")
+
+    def _fault(self, code: int, status: str, text: str) -> Event | None:
+        self._errors += 1
+        if self._errors > MAX_ERRORS:
+            return self._give_up(421, "4.7.0", "Too many errors")
+        self._reply(code, status, text)
+        return None
+
+    def _give_up(self, code: int, status: str, text: str) -> Closed:
+        self._reply(code, status, text)
+        return self._close(text)
+
+    def _close(self, reason: str) -> Closed:
+        self._state = _State.CLOSED
+        self._buffer.clear()
+        return Closed(reason)
+
+
+_COMMANDS: dict[bytes, Callable[[ServerSession, bytes], Event | None]] = {
+    b"EHLO": ServerSession._ehlo,
+    b"HELO": ServerSession._helo,
+    b"MAIL": ServerSession._mail_from,
+    b"RCPT": ServerSession._rcpt_to,
+    b"DATA": ServerSession._data,
+    b"BDAT": ServerSession._bdat,
+    b"RSET": ServerSession._rset,
+    b"NOOP": ServerSession._noop,
+    b"VRFY": ServerSession._vrfy,
+    b"EXPN": ServerSession._not_here,
+    b"HELP": ServerSession._help,
+    b"AUTH": ServerSession._not_here,
+    b"ETRN": ServerSession._not_here,
+    b"TURN": ServerSession._not_here,
+    b"QUIT": ServerSession._quit,
+    b"STARTTLS": ServerSession._starttls,
+}
