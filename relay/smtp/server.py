@@ -236,7 +236,8 @@ class ServerSession:
 
     def tls_started(self) -> None:
         """Begin anew after the handshake: RFC 3207 §4.2, nothing said before it counts."""
-        assert self._state is _State.TLS and not self._buffer
+        assert self._state is _State.TLS
+        assert not self._buffer
         self._state = _State.COMMAND
         self._tls = True
         self.hello = b""
@@ -252,13 +253,13 @@ class ServerSession:
             if len(self._buffer) <= MAX_LINE:
                 return None
             self._buffer.clear()
-            return b"\n"  # no command has this name: see _command
+            return b""  # which no line is: see _command
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         return line
 
     def _command(self, line: bytes) -> Event | None:
-        if line == b"\n":
+        if not line:
             return self._give_up(500, "5.5.2", "Command line too long")
         if line[-2:] != b"\r\n" or b"\r" in line[:-2] or b"\0" in line:
             # RFC 5321 §2.3.8: CR and LF only together. Anything else is where smuggling begins.

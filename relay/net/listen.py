@@ -1,0 +1,61 @@
+"""Listening sockets and the accept loop.
+
+Several processes may share a port (SO_REUSEPORT); the kernel spreads connections over them. It
+is set only when that is wanted: otherwise a second gateway by mistake would silently take half
+of the mail of the first.
+"""
+
+import errno
+import socket
+from collections.abc import Callable
+
+import trio
+
+from relay.errors import StartError
+
+# accept() can fail because we, or the machine, are out of something; the connection stays in
+# the backlog. Wait until others have closed; 100 ms is what trio and gevent settled on.
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+_PAUSE = 0.1
+
+
+def open_listener(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Bind and listen. ``shared``: with SO_REUSEPORT. Raises StartError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # [::] must not take IPv4 as well: 0.0.0.0 may stand beside it in the configuration.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(1024)
+    except OSError as error:
+        sock.close()
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        hint = {
+            errno.EADDRINUSE: "another program has it: stop that, or change ingress.listen",
+            errno.EACCES: "ports below 1024 need a privilege (root, or CAP_NET_BIND_SERVICE)",
+            errno.EADDRNOTAVAIL: "the address is not on this machine",
+        }.get(error.errno or 0, "change ingress.listen")
+        raise StartError(f"cannot listen on {shown}: {error.strerror}; {hint}") from error
+    return sock
+
+
+async def accept_loop(listener: socket.socket, take: Callable[[socket.socket, str], None]) -> None:
+    """Accept connections for ever; ``take(socket, address)`` must not block."""
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        while True:
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    await trio.sleep(_PAUSE)
+                break  # otherwise: gone before we got to it
+            take(sock, str(address[0]))

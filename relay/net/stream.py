@@ -1,0 +1,134 @@
+"""One connection: a non-blocking socket, in clear or in TLS, driven by trio.
+
+Why not ``trio.SocketStream`` and ``trio.SSLStream``: they are built for any transport and any
+mixture of readers and writers. One session of SMTP is one task that reads or writes, never both,
+over a real socket; trying the system call first and waiting only when it would block costs about
+half the CPU per message (see tests/bench/RESULTS.md).
+
+Deadlines are the caller's: cancel scopes around ``receive`` and ``send``. After a cancelled
+``send`` or handshake the stream is only good for ``close``.
+"""
+
+import contextlib
+import socket
+import ssl
+
+import trio
+
+from relay.errors import PeerClosed, TlsFailed
+
+_READ = 64 * 1024
+
+
+class Stream:
+    """A connected TCP socket. Belongs to one task at a time."""
+
+    __slots__ = ("_sock", "tls")
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take over a connected socket; it becomes non-blocking."""
+        sock.setblocking(False)
+        self._sock = sock
+        self.tls: ssl.SSLSocket | None = None
+
+    async def receive(self, size: int = _READ) -> bytes:
+        """Return the next octets, at most ``size``; b"" when the peer has closed.
+
+        Raises PeerClosed when the connection broke.
+        """
+        try:
+            if self.tls is not None:
+                return await self._receive_tls(self.tls, size)
+            # In SMTP the other side has just been given something to answer, so trying first
+            # would almost always be in vain: wait, then read.
+            while True:
+                await trio.lowlevel.wait_readable(self._sock)
+                with contextlib.suppress(BlockingIOError):
+                    return self._sock.recv(size)
+        except OSError as error:
+            raise PeerClosed(f"connection lost: {error.strerror or error}") from error
+
+    async def _receive_tls(self, tls: ssl.SSLSocket, size: int) -> bytes:
+        while True:
+            try:
+                # Trying first is needed here: octets may be waiting inside OpenSSL.
+                return tls.recv(size)
+            except ssl.SSLWantReadError:
+                await trio.lowlevel.wait_readable(tls)
+            except ssl.SSLWantWriteError:
+                await trio.lowlevel.wait_writable(tls)
+            except ssl.SSLEOFError:
+                return b""
+
+    async def send(self, octets: bytes) -> None:
+        """Send everything. Raises PeerClosed."""
+        sock = self._sock if self.tls is None else self.tls
+        try:
+            sent = self._try_send(sock, octets)
+            if sent == len(octets):
+                return
+            rest = memoryview(octets)[sent:]
+            while rest:
+                await trio.lowlevel.wait_writable(sock)
+                rest = rest[self._try_send(sock, rest) :]
+        except OSError as error:
+            raise PeerClosed(f"connection lost: {error.strerror or error}") from error
+
+    @staticmethod
+    def _try_send(sock: socket.socket, octets: bytes | memoryview) -> int:
+        try:
+            return sock.send(octets)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            return 0
+
+    async def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+    ) -> None:
+        """Do the handshake. Raises TlsFailed (refused, unverified), PeerClosed."""
+        sock = self._sock
+        try:
+            # wrap_socket detaches the plain socket: from here on there is only the wrapped one.
+            self.tls = context.wrap_socket(
+                sock,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=True,
+            )
+            self._sock = self.tls
+            await self._shake_hands(self.tls)
+        except ssl.SSLCertVerificationError as error:
+            raise TlsFailed(f"certificate not accepted: {error.verify_message}") from error
+        except ssl.SSLError as error:
+            raise TlsFailed(f"TLS handshake failed: {error.reason or error}") from error
+        except OSError as error:
+            raise PeerClosed(
+                f"connection lost during the TLS handshake: {error.strerror or error}"
+            ) from error
+
+    @staticmethod
+    async def _shake_hands(tls: ssl.SSLSocket) -> None:
+        while True:
+            try:
+                return tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await trio.lowlevel.wait_readable(tls)
+            except ssl.SSLWantWriteError:
+                await trio.lowlevel.wait_writable(tls)
+
+    def close(self) -> None:
+        """Close at once. Tasks that wait on this stream get PeerClosed."""
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+
+    @property
+    def protocol(self) -> str:
+        """What protects the connection, e.g. ``TLSv1.3 TLS_AES_256_GCM_SHA384``; "" in clear."""
+        if self.tls is None or (cipher := self.tls.cipher()) is None:
+            return ""
+        return f"{self.tls.version()} {cipher[0]}"
