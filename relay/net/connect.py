@@ -57,14 +57,13 @@ def bind_source(source: str) -> socket.socket:
 
 async def _connect(sock: socket.socket, address: str, port: int) -> Stream:
     try:
-        try:
+        with contextlib.suppress(BlockingIOError):
             sock.connect((address, port))
-        except BlockingIOError:
-            await trio.lowlevel.wait_writable(sock)
-            if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise OSError(code, os.strerror(code))
+            return Stream(sock)  # loopback on some systems: connected at once
+        await trio.lowlevel.wait_writable(sock)
+        if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))
     except OSError as error:
-        raise HostUnreachable(
-            f"cannot connect to {address} port {port}: {error.strerror}"
-        ) from error
+        text = f"cannot connect to {address} port {port}: {error.strerror}"
+        raise HostUnreachable(text) from error
     return Stream(sock)
