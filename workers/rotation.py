@@ -39,6 +39,3 @@ class Rotation:
         if best is not None:
             credit[best] -= earned
         return best
-
-    def __repr__(self) -> str:
-        return f"Rotation({self._weights})"
