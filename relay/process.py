@@ -74,8 +74,10 @@ class Process:
             self.send_signal(signal.SIGTERM)
             with trio.move_on_after(grace):
                 await self.wait()
-            self.send_signal(signal.SIGKILL)  # nothing, when it has ended
+            if self.status is None:
+                self.send_signal(signal.SIGKILL)
             return await self.wait()
+        raise AssertionError("a shielded scope without a deadline does not end early")
 
 
 def _open_pidfd(pid: int) -> int | None:

@@ -1,0 +1,147 @@
+"""The command ``outgate``: finds the subcommand, loads it, and turns errors into exit codes.
+
+A command is a module ``workers/cli/<name>.py`` with ``add_arguments(parser)`` and
+``run(arguments) -> int``; ``-c FILE`` (``arguments.config``) and, where the command prints state,
+``--json`` are added here. Only the module that is called gets imported: `outgate --help` must not
+wait for a mail server to load.
+
+Exit codes: 0 it did what was asked; 1 it ran and failed; 2 the command line or the configuration
+is wrong; 130 Ctrl-C.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from relay import __version__
+from relay.errors import ConfigError, OutgateError
+
+_INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
+_CONFIG_HELP = "the configuration, a TOML file (default: $OUTGATE_CONFIG, else the defaults)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    summary: str
+    examples: tuple[str, ...]
+    prints_state: bool = False
+
+
+_COMMANDS = {
+    "demo": _Command(
+        "send a corpus through the whole system on loopback, and count what arrived",
+        ("outgate demo", "outgate demo --json"),
+        prints_state=True,
+    ),
+    "up": _Command(
+        "run ingress, workers and, without a [store] url, the store; in the foreground",
+        ("outgate up -c outgate.toml",),
+    ),
+    "ingress": _Command(
+        "run the service that accepts mail",
+        ("outgate ingress -c outgate.toml",),
+    ),
+    "worker": _Command(
+        "run a delivery service for all sources or for some",
+        ("outgate worker -c outgate.toml", "outgate worker -c outgate.toml --source a --source b"),
+    ),
+    "check": _Command(
+        "read the configuration and say what is wrong with it; starts nothing",
+        ("outgate check -c outgate.toml", "outgate check -c outgate.toml --json"),
+        prints_state=True,
+    ),
+    "status": _Command(
+        "print the ledger and what waits",
+        ("outgate status -c outgate.toml", "outgate status -c outgate.toml --json"),
+        prints_state=True,
+    ),
+    "explain": _Command(
+        "tell the story of one message: what happened to it, why it waits, what comes next",
+        ("outgate explain -c outgate.toml 01K9VZ8G5TQ4X7M2N3P6R8S900",),
+        prints_state=True,
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run one command; the return value is the process' exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    # The only options before the command are --help and --version, so it is the first other word.
+    name = next((word for word in argv if not word.startswith("-")), "")
+    module = importlib.import_module(f"workers.cli.{name}") if name in _COMMANDS else None
+    arguments = _build_parser(name, module).parse_args(argv)
+    assert module is not None  # parse_args leaves when there is no such command
+    _start_log(name)
+    try:
+        status: int = module.run(arguments)
+    except BaseException as error:
+        return _report(error)
+    return status
+
+
+def _build_parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="outgate",
+        description="Outbound mail gateway: SMTP in, Redis streams, validated TLS out.",
+        epilog="example: outgate demo\n\n`outgate COMMAND --help` says more about each command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"outgate {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in _COMMANDS.items():
+        found = commands.add_parser(
+            name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog="\n".join(["example:", *(f"  {line}" for line in command.examples)]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        found.add_argument("-c", "--config", metavar="FILE", help=_CONFIG_HELP)
+        if command.prints_state:
+            found.add_argument("--json", action="store_true", help="print JSON, for programs")
+        if name == chosen and module is not None:
+            module.add_arguments(found)
+    return parser
+
+
+def _start_log(command: str) -> None:
+    """What services say to people goes to stderr, a line each: ``outgate: text``."""
+    import logging
+
+    slot = os.environ.get("OUTGATE_SLOT", "")
+    who = f"outgate: {command} {slot}" if slot else "outgate"
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{who}: %(message)s")
+
+
+def _report(error: BaseException) -> int:
+    """Say what went wrong, if it is for people; raise the rest, which is a bug's traceback.
+
+    What comes out of nurseries is in groups; people do not need to know.
+    """
+    leaves = list(_flatten(error))
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        return _INTERRUPTED
+    if all(isinstance(leaf, BrokenPipeError) for leaf in leaves):
+        # `outgate status | head -1`: the reader has what it wanted. Python must not flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if not all(isinstance(leaf, OutgateError) for leaf in leaves):
+        raise error
+    for leaf in leaves:
+        for line in leaf.problems if isinstance(leaf, ConfigError) else [str(leaf)]:
+            print(f"outgate: {line}", file=sys.stderr)
+    return 2 if any(isinstance(leaf, ConfigError) for leaf in leaves) else 1
+
+
+def _flatten(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _flatten(inner)
+    else:
+        yield error
