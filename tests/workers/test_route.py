@@ -1,0 +1,376 @@
+"""Routes: configured, by MX, and every way in which there is none."""
+
+import random
+import socket
+import time
+from pathlib import Path as File
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from relay.config import Config, read
+from relay.model import Blame, Disposition, Outcome
+from tests.kit.nameserver import SERVFAIL, Nameserver, open_nameserver
+from workers import route as module
+from workers.resolver import Resolver
+from workers.route import Host, Path, Router, find_family
+
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+ZONE: dict[str, Any] = {
+    "two.test": {"MX": ["20 b.mail.test.", "10 a.mail.test."]},
+    "same.test": {"MX": ["5 b.mail.test.", "50 a.mail.test."]},
+    "equal.test": {"MX": [f"10 {c}.mail.test." for c in "abcd"]},
+    "backup.test": {"MX": ["10 a.mail.test.", "20 aspmx.l.big.test."]},
+    "hosted.test": {"MX": ["10 aspmx.l.big.test."]},
+    "many.test": {"MX": [f"10 n{n}.wild.test." for n in range(30)]},
+    "wide.test": {"MX": ["10 wide.mail.test."]},
+    "aliased.test": {"MX": ["10 alias.mail.test."]},
+    "plain.test": {"A": ["192.0.2.80"]},
+    "v6.test": {"MX": ["10 six.mail.test."]},
+    "null.test": {"MX": ["0 ."]},
+    "nullandmore.test": {"MX": ["0 .", "10 a.mail.test."]},
+    "broken.test": SERVFAIL,
+    "halfbroken.test": {"MX": ["10 broken.mail.test.", "20 a.mail.test."]},
+    "unknowable.test": {"MX": ["10 broken.mail.test.", "20 none.mail.test."]},
+    "gap.test": {"MX": ["10 none.mail.test.", "20 gone.mail.test.", "30 a.mail.test."]},
+    "nowhere.test": {"MX": ["10 none.mail.test.", "20 gone.mail.test."]},
+    "inward.test": {"MX": ["10 inward.mail.test."]},
+    "mixed.test": {"MX": ["10 mixed.mail.test."]},
+    "ours.test": {"MX": ["10 ours.mail.test."]},
+    "garbage.test": {"MX": ["10 192.0.2.1.", "20 -x.mail.test.", "30 a\\032b.test."]},
+    "partgarbage.test": {"MX": ["10 192.0.2.1.", "20 a.mail.test."]},
+    "loop.test": {"MX": ["10 a.mail.test.", "20 gate.example.net.", "30 b.mail.test."]},
+    "circle.test": {"MX": ["10 gate.example.net.", "20 a.mail.test."]},
+    **{f"{c}.mail.test": {"A": [f"192.0.2.{n}"]} for n, c in enumerate("abcd", 1)},
+    "aspmx.l.big.test": {"A": ["192.0.2.50"]},
+    "*.wild.test": {"A": ["192.0.2.60"]},
+    "wide.mail.test": {"A": [f"192.0.2.{n}" for n in range(100, 120)]},
+    "alias.mail.test": {"CNAME": ["a.mail.test."]},
+    "six.mail.test": {"AAAA": ["2001:db8::6"], "A": ["192.0.2.6"]},
+    "none.mail.test": {"TXT": ['"nothing"']},
+    "broken.mail.test": SERVFAIL,
+    "inward.mail.test": {
+        "A": ["127.0.0.1", "0.0.0.0", "169.254.169.254", "224.0.0.1"],
+        "AAAA": ["::1", "::", "::ffff:127.0.0.1", "fe80::1"],
+    },
+    "mixed.mail.test": {"A": ["127.0.0.1", "10.0.0.5"]},
+    "ours.mail.test": {"A": ["198.51.100.11"]},
+    "inside.test": {"A": ["127.0.0.1"]},
+}
+BASE: dict[str, Any] = {
+    "ingress": {"hostname": "Gate.example.net", "listen": ["198.51.100.1:25"]},
+    "source": [{"name": "a", "address": "198.51.100.11"}],
+}
+
+
+def configure(server: Nameserver | None = None, **tables: Any) -> Config:
+    dns = {"nameservers": [str(server.endpoint)] if server else ["127.0.0.1:9"], "timeout": "2s"}
+    return read({**BASE, "dns": dns, **tables}, base=File(), environment={})
+
+
+def make(config: Config, seed: int = 1) -> Router:
+    return Router(config, Resolver(config.dns), chance=random.Random(seed))
+
+
+async def find(domain: str, family: Any = V4, **tables: Any) -> Path | Outcome:
+    async with open_nameserver(ZONE) as server:
+        return await make(configure(server, **tables)).find(domain, family)
+
+
+async def find_path(domain: str, family: Any = V4, **tables: Any) -> Path:
+    path = await find(domain, family, **tables)
+    assert isinstance(path, Path), path
+    return path
+
+
+def addresses(path: Path | Outcome) -> list[str]:
+    assert isinstance(path, Path), path
+    return [host.address for host in path.hosts]
+
+
+# -- MX
+
+
+async def test_hosts_are_in_order_of_preference() -> None:
+    path = await find_path("two.test")
+
+    assert path.hosts == (
+        Host("a.mail.test", "192.0.2.1", 25),
+        Host("b.mail.test", "192.0.2.2", 25),
+    )
+    assert (path.tls, path.connections, path.messages_per_connection) == ("opportunistic", 20, 100)
+
+
+async def test_equal_hosts_are_drawn_anew_for_each_call() -> None:
+    async with open_nameserver(ZONE) as server:
+        router = make(configure(server))
+
+        paths = [await router.find("equal.test", V4) for _ in range(60)]
+
+    firsts = {addresses(path)[0] for path in paths}
+    assert firsts == {f"192.0.2.{n}" for n in (1, 2, 3, 4)}
+    assert len({path.key for path in paths if isinstance(path, Path)}) == 1
+    assert len(server.queries) == 5
+
+
+async def test_equal_set_of_hosts_is_one_site_whatever_the_preferences() -> None:
+    two, same = await find_path("two.test"), await find_path("same.test")
+
+    assert (two.site, two.key) == (same.site, same.key)
+    assert two.site != (await find_path("equal.test")).site
+
+
+async def test_single_host_gives_the_site_its_name() -> None:
+    assert (await find_path("hosted.test")).site == "aspmx.l.big.test"
+
+
+async def test_hosts_and_addresses_are_bounded() -> None:
+    assert len((await find_path("many.test")).hosts) == 5
+    assert len((await find_path("wide.test")).hosts) == 3
+
+
+@pytest.mark.parametrize(
+    ("domain", "family", "expected"),
+    [
+        ("aliased.test", V4, ["192.0.2.1"]),
+        ("plain.test", V4, ["192.0.2.80"]),
+        ("v6.test", V6, ["2001:db8::6"]),
+        ("v6.test", V4, ["192.0.2.6"]),
+        ("v6.test", None, ["192.0.2.6", "2001:db8::6"]),
+        ("gap.test", V4, ["192.0.2.1"]),
+        ("halfbroken.test", V4, ["192.0.2.1"]),
+        ("mixed.test", V4, ["10.0.0.5"]),
+        ("partgarbage.test", V4, ["192.0.2.1"]),
+        ("nullandmore.test", V4, ["192.0.2.1"]),
+        ("loop.test", V4, ["192.0.2.1"]),
+    ],
+)
+async def test_usable_hosts_are_used(domain: str, family: Any, expected: list[str]) -> None:
+    assert sorted(addresses(await find(domain, family))) == expected
+
+
+@pytest.mark.parametrize(
+    ("domain", "family", "disposition", "code", "status"),
+    [
+        ("null.test", V4, Disposition.BOUNCED, 556, "5.1.10"),
+        ("gone.test", V4, Disposition.BOUNCED, 0, "5.1.2"),
+        ("[10.0.0.1]", V4, Disposition.BOUNCED, 0, "5.1.2"),
+        ("[IPv6:2001:db8::1]", V4, Disposition.BOUNCED, 0, "5.1.2"),
+        ("", V4, Disposition.BOUNCED, 0, "5.1.2"),
+        ("two .test", V4, Disposition.BOUNCED, 0, "5.1.2"),
+        ("192.0.2.1", V4, Disposition.BOUNCED, 0, "5.1.2"),
+        ("broken.test", V4, Disposition.DEFERRED, 0, "4.4.3"),
+        ("unknowable.test", V4, Disposition.DEFERRED, 0, "4.4.3"),
+        ("nowhere.test", V4, Disposition.DEFERRED, 0, "4.4.4"),
+        ("two.test", V6, Disposition.DEFERRED, 0, "4.4.4"),
+        ("plain.test", V6, Disposition.DEFERRED, 0, "4.4.4"),
+        ("garbage.test", V4, Disposition.DEFERRED, 0, "4.4.4"),
+        ("inward.test", V4, Disposition.DEFERRED, 0, "4.4.4"),
+        ("inward.test", V6, Disposition.DEFERRED, 0, "4.4.4"),
+        ("ours.test", V4, Disposition.DEFERRED, 0, "4.4.4"),
+        ("circle.test", V4, Disposition.DEFERRED, 0, "4.4.6"),
+    ],
+)
+async def test_no_route_has_a_reason(
+    domain: str, family: Any, disposition: Disposition, code: int, status: str
+) -> None:
+    outcome = await find(domain, family)
+
+    assert isinstance(outcome, Outcome)
+    assert (outcome.disposition, outcome.code, outcome.status) == (disposition, code, status)
+    assert outcome.blame is (Blame.RECIPIENT if code or status[0] == "5" else Blame.HOST)
+    assert outcome.text
+
+
+async def test_plan_is_made_again_when_the_zone_has_changed(mock_clock: MockClock) -> None:
+    zone = dict(ZONE)
+    async with open_nameserver(zone, ttl=0) as server:
+        router = make(configure(server))
+        before = addresses(await router.find("plain.test", V4))
+        zone["plain.test"] = {"A": ["192.0.2.81"]}
+
+        mock_clock.jump(6)
+
+        assert (before, addresses(await router.find("plain.test", V4))) == (
+            ["192.0.2.80"],
+            ["192.0.2.81"],
+        )
+
+
+# -- configured routes
+
+
+@pytest.mark.parametrize(
+    ("domain", "port"),
+    [("x.test", 1), ("y.x.test", 2), ("z.y.x.test", 2), ("other.test", 3)],
+)
+async def test_first_route_that_matches_is_taken(domain: str, port: int) -> None:
+    routes = [
+        {"domains": ["x.test"], "hosts": ["192.0.2.1:1"]},
+        {"domains": ["*.x.test"], "hosts": ["192.0.2.1:2"]},
+        {"domains": ["*"], "hosts": ["192.0.2.1:3"]},
+    ]
+
+    path = await find_path(domain, route=routes)
+
+    assert path.hosts == (Host("192.0.2.1", "192.0.2.1", port),)
+
+
+async def test_hosts_of_a_route_keep_their_order_and_may_be_ours() -> None:
+    hosts = ["Inside.test:2600", "127.0.0.2:2601", "localhost:2602", "gone.test:25"]
+
+    path = await find_path("x.test", route=[{"domains": ["*"], "hosts": hosts}])
+
+    assert path.hosts == (
+        Host("inside.test", "127.0.0.1", 2600),
+        Host("127.0.0.2", "127.0.0.2", 2601),
+        Host("localhost", "127.0.0.1", 2602),
+    )
+
+
+async def test_route_uses_what_the_source_can_reach() -> None:
+    route = [{"domains": ["*"], "hosts": ["127.0.0.1:25", "[::1]:26"]}]
+
+    assert addresses(await find("x.test", V4, route=route)) == ["127.0.0.1"]
+    assert addresses(await find("x.test", V6, route=route)) == ["::1"]
+    assert addresses(await find("x.test", None, route=route)) == ["127.0.0.1", "::1"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("127.0.0.1:25", "4.4.4"), ("broken.test:25", "4.4.3")]
+)
+async def test_route_without_a_usable_host_is_temporary(host: str, status: str) -> None:
+    outcome = await find("x.test", V6, route=[{"domains": ["*"], "hosts": [host]}])
+
+    assert isinstance(outcome, Outcome)
+    assert (outcome.disposition, outcome.status) == (Disposition.DEFERRED, status)
+
+
+async def test_address_literal_is_refused_before_any_route() -> None:
+    route = [{"domains": ["*"], "hosts": ["127.0.0.1:25"]}]
+
+    assert isinstance(await find("[127.0.0.1]", route=route), Outcome)
+
+
+async def test_literal_route_asks_nobody_and_is_kept() -> None:
+    config = configure(route=[{"domains": ["*.test"], "hosts": ["127.0.0.1:2600"]}])
+    router = make(config)
+
+    first = await router.find("x.test", V4)
+
+    assert await router.find("x.test", V4) is first
+
+
+async def test_caches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CACHE_SIZE", 10)
+    async with open_nameserver(ZONE) as server:
+        route = [{"domains": ["*.fixed.test"], "hosts": ["127.0.0.1:2600"]}]
+        router = make(configure(server, route=route))
+
+        for n in range(15):
+            await router.find(f"d{n}.fixed.test", V4)
+            await router.find(f"d{n}.wild.test", V4)
+
+    assert len(router._fixed) == len(router._plans) == 10
+
+
+async def test_literal_route_costs_next_to_nothing() -> None:
+    router = make(configure(route=[{"domains": ["*.test"], "hosts": ["127.0.0.1:2600"]}]))
+    await router.find("x.test", V4)
+
+    def measure() -> float:
+        started = time.perf_counter()
+        for _ in range(2000):
+            with pytest.raises(StopIteration):
+                router.find("x.test", V4).send(None)  # answers without a checkpoint
+        return (time.perf_counter() - started) / 2000
+
+    # Most of this is pytest.raises; the look-up itself is under a microsecond.
+    assert min(measure() for _ in range(3)) < 20e-6
+
+
+# -- sites
+
+BIG = {"name": "big", "mx": ["*.big.test"], "tls": "verify"}
+
+
+@pytest.mark.parametrize(
+    ("domain", "site"),
+    [
+        ("hosted.test", "big"),  # by MX host
+        ("two.test", "named"),  # by domain
+        ("backup.test", "rest"),  # only its backup is there
+        ("equal.test", "rest"),
+    ],
+)
+async def test_first_site_that_matches_is_taken(domain: str, site: str) -> None:
+    sites = [BIG, {"name": "named", "domains": ["two.test"]}, {"name": "rest"}]
+
+    assert (await find_path(domain, site=sites)).site == site
+
+
+async def test_site_matches_routes_by_domain_and_by_host() -> None:
+    route = [
+        {"domains": ["x.test"], "hosts": ["127.0.0.1:25"]},
+        {"domains": ["y.test"], "hosts": ["aspmx.l.big.test:25"]},
+        {"domains": ["z.test"], "hosts": ["127.0.0.1:25"]},
+    ]
+    sites = [BIG, {"name": "named", "domains": ["x.test"]}]
+
+    paths = [await find_path(domain, route=route, site=sites) for domain in ("x.test", "y.test")]
+    rest = await find_path("z.test", route=route, site=sites)
+
+    assert [(path.site, path.tls) for path in paths] == [
+        ("named", "opportunistic"),
+        ("big", "verify"),
+    ]
+    assert (rest.site, rest.tls) == ("127.0.0.1:25", "opportunistic")
+    assert len({path.key for path in (*paths, rest)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("site", "limits"),
+    [
+        ({"connections": 5, "source": {"connections": 2, "messages_per_connection": 9}}, (2, 9)),
+        ({"connections": 5, "messages_per_connection": 7}, (5, 7)),
+        ({"source": {"messages_per_connection": 3}}, (8, 3)),
+        ({}, (8, 40)),
+    ],
+)
+async def test_nearest_limit_holds(site: dict[str, Any], limits: tuple[int, int]) -> None:
+    delivery = {"connections": 8, "messages_per_connection": 40}
+
+    path = await find_path("two.test", delivery=delivery, site=[{"name": "s", **site}])
+
+    assert (path.connections, path.messages_per_connection) == limits
+
+
+async def test_session_for_one_tls_level_is_not_shared_with_another() -> None:
+    loose = await find_path("two.test", site=[{"name": "s"}])
+    strict = await find_path("two.test", site=[{"name": "s", "tls": "verify"}])
+
+    assert loose.key != strict.key
+
+
+async def test_mx_hosts_are_looked_up_together() -> None:
+    async with open_nameserver(ZONE) as server:
+        router = make(configure(server))
+        await router._resolver.find_mx("equal.test")
+        server.gate = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(router.find, "equal.test", V4)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            asked = len(server.queries)
+            server.gate.set()
+
+    assert asked == 1 + 4
+
+
+@pytest.mark.parametrize(
+    ("address", "family"), [("0.0.0.0", V4), ("127.0.0.11", V4), ("::", V6), ("2001:db8::1", V6)]
+)
+def test_family_of_a_source(address: str, family: socket.AddressFamily) -> None:
+    assert find_family(address) is family

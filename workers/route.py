@@ -1,0 +1,374 @@
+"""Where a domain's mail goes: the hosts in order of trial, and the limits that hold there.
+
+A configured ``[[route]]`` comes first, then the domain's MX records (RFC 5321 §5.1). Whatever
+the DNS says about a domain is said by a stranger: host names are checked, the number of hosts
+and addresses is bounded, and neither loopback nor our own addresses are ever taken from it.
+Only a route in the configuration may name those.
+
+Permanent are: no such domain, a null MX, an address literal. All else that stands in the way of
+a route is temporary: a bounce cannot be called back, and a zone with a slip in it is usually
+repaired within the days that a message may wait.
+"""
+
+import hashlib
+import ipaddress
+import math
+import random
+import re
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import trio
+
+from relay.config import Config
+from relay.config.schema import Route, Site, TlsLevel
+from relay.model import Blame, Disposition, Outcome
+from workers.resolver import Mx, NameNotFound, NameUnavailable, Resolver
+
+MAX_HOSTS = 5  # of one domain; RFC 5321 §5.1 asks for at least two addresses to be tried
+MAX_ADDRESSES = 3  # of one host
+CACHE_SIZE = 10_000
+# A route made of DNS answers is put together again after this many seconds; the resolver's cache
+# knows the TTLs, this one only spares the work for every message of a burst.
+PLAN_FOR = 5.0
+
+# RFC 1123 §2.1 host names, with the underscore that the wild has. A last label of digits only is
+# an address that somebody wrote into an MX record.
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*"
+    r"(?![0-9]+$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+)
+# RFC 6761 §6.3: never asked for in the DNS. Only routes get here with it.
+_LOCALHOST = {socket.AF_INET: ("127.0.0.1",), socket.AF_INET6: ("::1",)}
+_FAMILY_NAMES = {socket.AF_INET: "IPv4 ", socket.AF_INET6: "IPv6 ", None: ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One address of one host. ``name`` is what its certificate must say."""
+
+    name: str  # lower case, no final dot
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way to a host group, and what a source may do there."""
+
+    site: str
+    key: str  # the same for the same host group, site and TLS level, whatever the order of hosts
+    hosts: tuple[Host, ...]  # in order of trial; never empty
+    tls: TlsLevel
+    connections: int  # of one source
+    messages_per_connection: int
+
+
+_T = TypeVar("_T")
+_Question = tuple[str, socket.AddressFamily | None]  # domain, family of the source
+
+# Hosts that are tried one tier after the other; within a tier in any order. A host is the tuple
+# of its addresses.
+_Tiers = tuple[tuple[tuple[Host, ...], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A path before the draw among equals."""
+
+    path: Path
+    tiers: _Tiers
+    expires: float
+
+
+def find_family(address: str) -> socket.AddressFamily:
+    """Return the family that a source of this address can reach; "0.0.0.0" is IPv4, "::" IPv6."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+class Router:
+    """Finds paths, and keeps them. One for each process.
+
+    ``chance`` decides among hosts of equal preference; tests pass a seeded one.
+    """
+
+    def __init__(
+        self, config: Config, resolver: Resolver, *, chance: random.Random | None = None
+    ) -> None:
+        self._config = config
+        self._resolver = resolver
+        self._chance = chance or random.Random()  # noqa: S311 - spreads load, keeps no secret
+        self._fixed: dict[_Question, Path] = {}
+        self._plans: dict[_Question, _Plan] = {}
+        own = (config.ingress.hostname, *(source.ehlo for source in config.source))
+        self._own_names = {name.lower() for name in own}
+        self._own_addresses = {source.address for source in config.source}
+        self._own_addresses.update(endpoint.host for endpoint in config.ingress.listen)
+
+    async def find(self, domain: str, family: socket.AddressFamily | None = None) -> Path | Outcome:
+        """Return the path for a recipient domain (lower case, A-labels), or why there is none.
+
+        ``family`` is the source's (``find_family``). The outcome is deferred or bounced, without
+        command or code unless a standard gives one: no peer has said anything.
+        """
+        # Called for every delivery: no checkpoint where the answer is at hand.
+        if (path := self._fixed.get((domain, family))) is not None:
+            return path
+        plan = self._plans.get((domain, family))
+        if plan is None or plan.expires <= trio.current_time():
+            found = await self._make_plan(domain, family)
+            if isinstance(found, Outcome):
+                return found
+            plan = found
+            self._keep((domain, family), plan)
+        return _draw(plan, self._chance)
+
+    def _keep(self, question: _Question, plan: _Plan) -> None:
+        if plan.expires == math.inf:
+            self._fixed[question] = plan.path
+            _trim(self._fixed)
+        else:
+            self._plans.pop(question, None)  # to the end of the line
+            self._plans[question] = plan
+            _trim(self._plans)
+
+    async def _make_plan(self, domain: str, family: socket.AddressFamily | None) -> _Plan | Outcome:
+        # RFC 5321 §4.1.3: a literal sends around the MX records, and so around whatever the
+        # receiver has in front of its hosts. Nobody in this century means it.
+        if domain.startswith("["):
+            return _refuse("5.1.2", f"{domain}: mail to an address literal is not sent from here")
+        for route in self._config.route:
+            if _matches_any(route.domains, domain):
+                return await self._follow_route(route, domain, family)
+        if not _HOST_NAME.fullmatch(domain):
+            return _refuse("5.1.2", f"{domain[:255]!r} is not the name of a domain")
+        return await self._follow_mx(domain, family)
+
+    # -- configured routes
+
+    async def _follow_route(
+        self, route: Route, domain: str, family: socket.AddressFamily | None
+    ) -> _Plan | Outcome:
+        names = [endpoint.host.lower().rstrip(".") for endpoint in route.hosts]
+        literal = all(_is_address(name) for name in names)
+        found = await self._resolve(names, family)
+        hosts = [
+            tuple(Host(name, address, endpoint.port) for address in found[name][:MAX_ADDRESSES])
+            for name, endpoint in zip(names, route.hosts, strict=True)
+            if not isinstance(found[name], str)
+        ]
+        # The order of hosts is the operator's: a tier for each.
+        tiers = tuple((host,) for host in hosts if host)
+        if not tiers:
+            return _explain_nothing(domain, family, found)
+        group = _name_group([str(endpoint) for endpoint in route.hosts])
+        return self._plan(domain, names, group, tiers, math.inf if literal else PLAN_FOR)
+
+    # -- MX
+
+    async def _follow_mx(self, domain: str, family: socket.AddressFamily | None) -> _Plan | Outcome:
+        try:
+            records = await self._resolver.find_mx(domain)
+        except NameNotFound as error:
+            return _refuse("5.1.2", str(error))
+        except NameUnavailable as error:
+            return _defer("4.4.3", str(error))
+        if not records:
+            # RFC 5321 §5.1: the implicit MX, and only if there is no MX record at all.
+            records = (Mx(0, domain),)
+        elif all(record.name == "" for record in records):
+            # RFC 7505 §3, and §4.1 for the codes.
+            return _refuse("5.1.10", f"{domain} does not accept mail (null MX)", code=556)
+        records = tuple(record for record in records if _HOST_NAME.fullmatch(record.name))
+        if not records:
+            return _defer("4.4.4", f"{domain}: none of its MX records holds a host name")
+        candidates = self._order(records)
+        if not candidates:
+            return _defer("4.4.6", f"{domain}: its MX records point back to this gateway")
+        return await self._follow_hosts(domain, records, candidates, family)
+
+    def _order(self, records: Iterable[Mx]) -> list[Mx]:
+        """Return the hosts to try, best first, at random among equals."""
+        # RFC 5321 §5.1: when we are in the list ourselves, hosts of our own preference and worse
+        # are left out, or mail would go in a circle.
+        limit = min((r.preference for r in records if r.name in self._own_names), default=1 << 16)
+        usable = [record for record in records if record.preference < limit]
+        usable.sort(key=lambda record: (record.preference, self._chance.random()))
+        return usable[:MAX_HOSTS]
+
+    async def _follow_hosts(
+        self,
+        domain: str,
+        records: Sequence[Mx],
+        candidates: Sequence[Mx],
+        family: socket.AddressFamily | None,
+    ) -> _Plan | Outcome:
+        found = await self._resolve([mx.name for mx in candidates], family)
+        tiers: dict[int, list[tuple[Host, ...]]] = {}
+        for mx in candidates:
+            addresses = found[mx.name]
+            if isinstance(addresses, str):
+                continue
+            usable = [address for address in addresses if self._is_foreign(address)]
+            if usable:
+                port = self._config.delivery.port
+                hosts = tuple(Host(mx.name, address, port) for address in usable[:MAX_ADDRESSES])
+                tiers.setdefault(mx.preference, []).append(hosts)
+        if not tiers:
+            return _explain_nothing(domain, family, found)
+        # The site is the receiver's best hosts; a backup MX elsewhere does not make it another.
+        best = [mx.name for mx in candidates if mx.preference == candidates[0].preference]
+        group = _name_group(sorted({mx.name for mx in records}))
+        return self._plan(domain, best, group, tuple(map(tuple, tiers.values())), PLAN_FOR)
+
+    def _is_foreign(self, address: str) -> bool:
+        """Tell whether an address from the DNS can be somebody else's mail host.
+
+        A stranger's zone must not make us talk to ourselves or to what listens beside us.
+        """
+        if address in self._own_addresses:
+            return False
+        ip = ipaddress.ip_address(address)
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        return not (ip.is_loopback or ip.is_unspecified or ip.is_multicast or ip.is_link_local)
+
+    async def _resolve(
+        self, names: Sequence[str], family: socket.AddressFamily | None
+    ) -> dict[str, tuple[str, ...] | str]:
+        """Return for each name its addresses, or the text of why nobody knows them."""
+        found: dict[str, tuple[str, ...] | str] = {}
+
+        async def look_up(name: str) -> None:
+            try:
+                found[name] = await self._resolver.find_addresses(name, family)
+            except NameNotFound:
+                found[name] = ()
+            except NameUnavailable as error:
+                found[name] = str(error)
+
+        async with trio.open_nursery() as nursery:
+            for name in dict.fromkeys(names):
+                if (known := _read_literal(name, family)) is not None:
+                    found[name] = known
+                else:
+                    nursery.start_soon(look_up, name)
+        return found
+
+    # -- sites
+
+    def _plan(
+        self, domain: str, names: Sequence[str], group: str, tiers: _Tiers, keep: float
+    ) -> _Plan:
+        site = self._match_site(domain, names)
+        default = self._config.delivery
+        name, tls = (site.name, site.tls) if site else (group, "opportunistic")
+        limits = (site.source, site, default) if site else (default,)
+        path = Path(
+            site=name,
+            # The TLS level is part of it: a session made without verification must never be
+            # reused for mail that demands it.
+            key=f"{name}/{group}/{tls}",
+            hosts=tuple(host for tier in tiers for addresses in tier for host in addresses),
+            tls=tls,
+            connections=next(n.connections for n in limits if n.connections),
+            messages_per_connection=next(
+                n.messages_per_connection for n in limits if n.messages_per_connection
+            ),
+        )
+        return _Plan(path, tiers, trio.current_time() + keep)
+
+    def _match_site(self, domain: str, names: Sequence[str]) -> Site | None:
+        for site in self._config.site:
+            if not site.mx and not site.domains:
+                return site
+            if _matches_any(site.domains, domain):
+                return site
+            if any(_matches_any(site.mx, name) for name in names):
+                return site
+        return None
+
+
+def _trim(cache: dict[_Question, Any]) -> None:
+    """Drop what has been there longest."""
+    if len(cache) > CACHE_SIZE:
+        del cache[next(iter(cache))]
+
+
+def _draw(plan: _Plan, chance: random.Random) -> Path:
+    """Return the path with the order drawn anew.
+
+    RFC 5321 §5.1: at random among hosts of equal preference. The addresses of one host are to be
+    tried in the order that the DNS gave; it gives them in turn, and the cache must not undo that.
+    """
+    if plan.expires == math.inf:
+        return plan.path
+    hosts: list[Host] = []
+    for tier in plan.tiers:
+        for host in _shuffle(tier, chance):
+            hosts += _shuffle(host, chance)
+    path = plan.path
+    return Path(
+        path.site, path.key, tuple(hosts), path.tls, path.connections, path.messages_per_connection
+    )
+
+
+def _shuffle(items: Sequence[_T], chance: random.Random) -> Sequence[_T]:
+    return items if len(items) == 1 else chance.sample(items, len(items))
+
+
+def _matches_any(patterns: Iterable[str], name: str) -> bool:
+    """Match "example.org" itself, "*.example.org" below it, "*" everything."""
+    return any(
+        pattern in (name, "*") or (pattern.startswith("*.") and name.endswith(pattern[1:]))
+        for pattern in patterns
+    )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_literal(name: str, family: socket.AddressFamily | None) -> tuple[str, ...] | None:
+    """Return the addresses of a host that needs no look-up, or None."""
+    if _is_address(name):
+        return (name,) if family in (None, find_family(name)) else ()
+    if name == "localhost":
+        return _LOCALHOST[family or socket.AF_INET]
+    return None
+
+
+def _name_group(names: Sequence[str]) -> str:
+    """Name a set of hosts: short, readable, and another for every other set."""
+    if len(names) == 1:
+        return names[0]
+    digest = hashlib.blake2b(",".join(names).encode(), digest_size=4).hexdigest()
+    return f"{names[0]}+{len(names) - 1}-{digest}"
+
+
+def _explain_nothing(
+    domain: str, family: socket.AddressFamily | None, found: dict[str, tuple[str, ...] | str]
+) -> Outcome:
+    """Say why no host is left. Temporary in all cases: the domain exists, and wants mail."""
+    for answer in found.values():
+        if isinstance(answer, str):
+            return _defer("4.4.3", answer)
+    hosts = ", ".join(
+        f"{name} ({', '.join(answer[:MAX_ADDRESSES]) or 'none'})" for name, answer in found.items()
+    )
+    return _defer(
+        "4.4.4", f"{domain}: no usable {_FAMILY_NAMES[family]}address for its hosts: {hosts}"
+    )
+
+
+def _refuse(status: str, text: str, *, code: int = 0) -> Outcome:
+    return Outcome(Disposition.BOUNCED, Blame.RECIPIENT, code=code, status=status, text=text)
+
+
+def _defer(status: str, text: str) -> Outcome:
+    return Outcome(Disposition.DEFERRED, Blame.HOST, status=status, text=text)
