@@ -64,18 +64,22 @@ class Process:
             self._pidfd = None
         return status
 
-    def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens when the child is gone."""
-        self._popen.send_signal(number)
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM); nothing happens when it has."""
+        self._popen.terminate()
+
+    def kill(self) -> None:
+        """End it (SIGKILL)."""
+        self._popen.kill()
 
     async def stop(self, *, grace: float) -> int:
         """Ask it to end, after ``grace`` seconds make it end; even when we are being cancelled."""
         with trio.CancelScope(shield=True):
-            self.send_signal(signal.SIGTERM)
+            self.terminate()
             with trio.move_on_after(grace):
                 await self.wait()
             if self.status is None:
-                self.send_signal(signal.SIGKILL)
+                self.kill()
             return await self.wait()
         raise AssertionError("a shielded scope without a deadline does not end early")
 
