@@ -172,6 +172,7 @@ class ServerSession:
 
     def next_event(self) -> Event | None:
         """Return the next event, or None when more octets are needed."""
+        event: Event | None
         if self._next is not None:
             event, self._next = self._next, None
             return event
@@ -410,7 +411,7 @@ class ServerSession:
 
     def _begin_content(self, *, chunking: bool) -> None:
         self._chunked = chunking
-        self._in_bdat = False
+        self._in_bdat: bool = False
         self._left = 0  # octets of the BDAT chunk still to come
         self._last = False
         self._size = 0

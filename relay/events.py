@@ -1,0 +1,89 @@
+"""The event log: one JSON line for each thing that happened to a message.
+
+It is the operator's record, apart from the service's own log. Keys are stable:
+
+    time        seconds since 1970
+    event       accepted refused attempt delivered deferred bounced reclaimed unknown lost
+    id          the message; ``delivery`` its part for one domain
+    tenant      whose it is
+    sender, recipients, size, client, hello, tls      (accepted)
+    domain, attempt, source, host, tls, recipients    (attempts: what each recipient got, and why)
+    wait        seconds until the next attempt        (deferred)
+
+The same lines are kept in the store for a while, as the message's story (``outgate explain``).
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+
+import msgspec
+import trio
+
+_encode = msgspec.json.Encoder().encode
+_FLUSH_OCTETS = 64 * 1024
+_FLUSH_SECONDS = 0.25
+
+
+def encode_event(event: Mapping[str, object]) -> bytes:
+    """Return an event as one line of JSON, without the line end."""
+    return _encode(event)
+
+
+def decode_event(line: bytes) -> dict[str, object]:
+    """Read what ``encode_event`` wrote. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(line, type=dict[str, object])
+
+
+class EventLog:
+    """Appends events to a file that all processes share, or to standard output.
+
+    Lines are gathered and written together; O_APPEND keeps them whole beside other processes'.
+    A full disk costs events, never mail: the trouble is reported once, on standard error.
+    """
+
+    def __init__(self, path: str) -> None:
+        """``path``: a file, made if need be, or "stdout"."""
+        self._path = path
+        self._lines: list[bytes] = []
+        self._octets = 0
+        self._broken = False
+        if path == "stdout":
+            self._file = sys.stdout.fileno()
+        else:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+
+    def write(self, line: bytes) -> None:
+        """Take one encoded event."""
+        self._lines.append(line)
+        self._octets += len(line)
+        if self._octets >= _FLUSH_OCTETS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        if not self._lines:
+            return
+        data = b"\n".join(self._lines) + b"\n"
+        self._lines.clear()
+        self._octets = 0
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            self._broken = False
+        except OSError as error:
+            if not self._broken:
+                self._broken = True
+                sys.stderr.write(
+                    f"outgate: cannot write events to {self._path}: {error.strerror}\n"
+                )
+
+    async def run(self) -> None:
+        """Flush from time to time, until cancelled; then once more."""
+        try:
+            while True:
+                await trio.sleep(_FLUSH_SECONDS)
+                self.flush()
+        finally:
+            self.flush()

@@ -1,0 +1,354 @@
+"""The queue in Redis: what ingress and workers may do to a message, one method a transition.
+
+    accept            nothing -> ready (and, for other shards, -> outbox -> ready)
+    claim             ready -> claimed
+    record_attempt    claimed, and from now on of unknown outcome if we die
+    settle            claimed -> gone: delivered
+    bounce            claimed -> gone: failed for good, the sender has been told
+    defer             claimed -> due -> ready again
+    reclaim           claimed by somebody who died -> ready
+    promote           due -> ready
+
+Each is one script, hence atomic and, with the server's append-only file, on disk when it returns.
+What a lost reply means for each stands at the method. See DESIGN.md beside this file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import trio
+
+from relay.config import Config
+from relay.errors import StoreUnavailable
+from relay.model import Claim, Delivery, read_home
+from relay.store.keys import SHARDS, find_shard, make_key, make_queue
+from relay.store.link import Link, Part
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Delivery).decode
+
+# A message up to this size is stored in one piece, by `accept` itself, and comes along with its
+# claim; a larger one is stored in parts while it arrives, and read in parts while it is sent.
+INLINE_OCTETS = 256 * 1024
+# Parts that no `accept` ever claimed (the sender went away) vanish after this long, ms.
+_ORPHAN_PART = 3_600_000
+# A body outlives its queue by this much, so that a late bounce can still quote it, s.
+_BODY_MARGIN = 2 * 86_400
+# For how long an `accept` whose reply was lost is repeated, s. The sender waits ten minutes for
+# the answer to its final dot (RFC 5321 §4.5.3.2.6).
+_ACCEPT_PATIENCE = 120.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+_COUNTERS = ("accepted", "delivered", "bounced", "queued", "unknown")
+
+
+class StoreLostBody(Exception):
+    """Parts of a message are not in the store any more: it must not be accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought. ``wait``: seconds until the next look is worth it, None for never."""
+
+    claims: list[Claim]
+    wait: float | None
+
+
+class Store:
+    """The transitions, over one link. All times are seconds, all sizes octets."""
+
+    def __init__(self, link: Link, config: Config) -> None:
+        self.link = link
+        self._lease = int(config.delivery.claim * 1000)
+        self._expire = int(config.delivery.expire * 1000)
+        self._remember = max(600_000, int(config.store.remember * 1000))
+        self._body_lifetime = int((config.delivery.expire + _BODY_MARGIN) * 1000)
+        # While a message is queued its story must not expire, whatever happens to it.
+        self._story_lifetime = self._body_lifetime + self._remember
+        self._unknown_outcome = config.delivery.unknown_outcome
+
+    # -- accepting ----------------------------------------------------------------------------
+
+    async def store_part(self, home: int, message_id: str, part: int, octets: bytes) -> None:
+        """Store part ``part`` (from 0) of a large message, before it is accepted.
+
+        May be repeated. Raises StoreUnavailable, StoreFull.
+        """
+        key = make_key(home, "body", message_id, part)
+        await self.link.call("SET", key, octets, "PX", _ORPHAN_PART)
+
+    async def accept(self, deliveries: Sequence[Delivery], event: bytes, body: bytes) -> bool:
+        """Take responsibility for a message; when this returns, it is on disk.
+
+        ``body`` is the whole message, or b"" when its parts are stored. Returns False when the
+        message had been accepted before (which only a repeated call can see).
+
+        If we die here: before the script ran, the sender has no 250 and sends again; after it,
+        the message is queued and the sender, who saw no 250, may send a second one (the window
+        that RFC 1047 describes). A lost reply is not such a case: the same call is repeated, and
+        the script knows the message by its id.
+
+        Raises StoreUnavailable, StoreFull, StoreLostBody.
+        """
+        first = deliveries[0]
+        recipients = sum(len(d.envelope.recipients) for d in deliveries)
+        arguments: list[Part] = [
+            first.message_id,
+            "notices" if first.notice else "ledger",
+            recipients,
+            event,
+            self._story_lifetime,
+            body,
+            first.chunks,
+            self._body_lifetime,
+            first.size,
+            len(deliveries),
+        ]
+        distant: list[Delivery] = []
+        for delivery in deliveries:
+            shard = find_shard(delivery.domain)
+            elsewhere = b"" if shard == first.home else _encode(delivery)
+            if elsewhere:
+                distant.append(delivery)
+            queue = make_queue(delivery.tenant, delivery.domain)
+            count = len(delivery.envelope.recipients)
+            arguments += (delivery.id, queue, delivery.pool, _encode(delivery), count, elsewhere)
+        done = await self._insist_on_accept(first.home, arguments)
+        if done < 0:
+            raise StoreLostBody(first.message_id)
+        for delivery in distant:
+            await self._forward_at_leisure(delivery)
+        return bool(done)
+
+    async def _insist_on_accept(self, home: int, arguments: Sequence[Part]) -> int:
+        key = make_key(home, "ledger")
+        give_up = trio.current_time() + _ACCEPT_PATIENCE
+        pause = _FIRST_PAUSE
+        doubtful = False
+        while True:
+            try:
+                return int(await self.link.run("accept", key, *arguments))
+            except StoreUnavailable as error:
+                doubtful = doubtful or error.executed
+                if not doubtful or trio.current_time() > give_up:
+                    raise
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _forward_at_leisure(self, delivery: Delivery) -> None:
+        """Forward now if possible; the message is safe, and a worker does it otherwise."""
+        try:
+            await self.forward(delivery)
+        except StoreUnavailable:
+            return
+
+    async def forward(self, delivery: Delivery) -> None:
+        """Move a delivery from its message's home to the shard of its domain. May be repeated.
+
+        If we die between the two calls, the outbox still has it and `enqueue` knows it.
+        """
+        shard = find_shard(delivery.domain)
+        await self.link.run(
+            "enqueue",
+            make_key(shard, "ledger"),
+            delivery.id,
+            make_queue(delivery.tenant, delivery.domain),
+            delivery.pool,
+            delivery.message_id,
+            _encode(delivery),
+            len(delivery.envelope.recipients),
+            delivery.size,
+            delivery.chunks,
+            "notices" if delivery.notice else "ledger",
+            self._body_lifetime,
+        )
+        await self.link.call("HDEL", make_key(delivery.home, "outbox"), delivery.id)
+
+    async def read_outbox(self, shard: int, *, limit: int = 100) -> list[Delivery]:
+        """Return deliveries that wait in a shard to be forwarded."""
+        _, pairs = await self.link.call("HSCAN", make_key(shard, "outbox"), 0, "COUNT", limit)
+        return [_decode(record) for record in pairs[1::2]]
+
+    # -- delivering ---------------------------------------------------------------------------
+
+    async def claim(
+        self, shard: int, pool: str, *, token: str, most: int, octets: int, inline: int
+    ) -> Claimed:
+        """Claim up to ``most`` deliveries of a shard, with bodies of up to ``octets`` together.
+
+        ``token`` must never be used twice. Messages larger than ``inline`` come without body. A
+        lost reply leaves the deliveries claimed by nobody: `reclaim` finds them.
+        """
+        wait, *found = await self.link.run(
+            "claim", make_key(shard, "ledger"), pool, token, self._lease, most, octets, inline
+        )
+        claims = [
+            Claim(_decode(record), shard, claimed.decode(), attempts, body or None, previous)
+            for _, claimed, attempts, record, previous, body in found
+        ]
+        return Claimed(claims, None if wait < 0 else wait / 1000)
+
+    async def read_part(self, delivery: Delivery, part: int) -> bytes | None:
+        """Return a part of a message's bytes, None when it is gone."""
+        octets: bytes | None = await self.link.call(
+            "GET", make_key(delivery.home, "body", delivery.message_id, part)
+        )
+        return octets
+
+    async def record_attempt(self, claim: Claim, event: bytes) -> bool:
+        """Note that the final dot is about to go out. False: the claim has passed to another."""
+        return bool(
+            await self.link.run(
+                "attempt", make_key(claim.shard, "ledger"), claim.delivery.id, claim.token, event
+            )
+        )
+
+    async def settle(self, claim: Claim, event: bytes) -> bool:
+        """End a claim: every open recipient has the message.
+
+        Repeated until the store answers: a message that was delivered and not settled would be
+        sent twice. False: the claim had passed to another (or this was a repetition).
+        """
+        return await self._end("settle", claim, event, self._remember)
+
+    async def bounce(self, claim: Claim, event: bytes, *, delivered: int) -> bool:
+        """End a claim: ``delivered`` recipients have the message, the others never will.
+
+        The notice to the sender must be accepted before. Repeated as ``settle``.
+        """
+        return await self._end("bounce", claim, delivered, event, self._remember)
+
+    async def defer(
+        self,
+        claim: Claim,
+        event: bytes,
+        *,
+        wait: float,
+        rest: Delivery | None = None,
+        delivered: int = 0,
+        bounced: int = 0,
+        attempted: bool = True,
+        host_failed: bool = False,
+    ) -> bool:
+        """End a claim: try again in ``wait`` seconds.
+
+        ``rest``: the delivery with the recipients that are still open, when some are done;
+        ``delivered`` and ``bounced`` count those. ``attempted=False``: the wait was our own
+        choice, not an answer from outside. Repeated as ``settle``.
+        """
+        return await self._end(
+            "defer",
+            claim,
+            max(0, int(wait * 1000)),
+            _encode(rest) if rest else b"",
+            len((rest or claim.delivery).envelope.recipients),
+            delivered,
+            bounced,
+            int(attempted),
+            event,
+            self._story_lifetime,
+            int(host_failed),
+            (rest or claim.delivery).pool,
+        )
+
+    async def _end(self, script: str, claim: Claim, *arguments: Part) -> bool:
+        key = make_key(claim.shard, "ledger")
+        delivery = claim.delivery
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                done = await self.link.run(script, key, delivery.id, claim.token, *arguments)
+                if script != "defer" and not delivery.alone:
+                    await self.release(delivery)
+            except StoreUnavailable:
+                await trio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return bool(done)
+
+    async def release(self, delivery: Delivery) -> None:
+        """Free the body if this was the message's last delivery. May be repeated.
+
+        If we die before it, the body stays until its lifetime ends: space, not mail.
+        """
+        await self.link.run(
+            "release",
+            make_key(delivery.home, "ledger"),
+            delivery.message_id,
+            delivery.id,
+            delivery.chunks,
+        )
+
+    async def renew(self, claims: Sequence[Claim]) -> None:
+        """Give a sign of life for claims, all at once."""
+        by_shard: dict[int, list[Part]] = {}
+        for claim in claims:
+            by_shard.setdefault(claim.shard, []).extend((claim.delivery.id, claim.token))
+        for shard, pairs in by_shard.items():
+            for start in range(0, len(pairs), 1000):
+                piece = pairs[start : start + 1000]
+                await self.link.run("renew", make_key(shard, "ledger"), self._lease, *piece)
+
+    async def reclaim(self, shard: int, *, limit: int = 100) -> list[bytes]:
+        """Take back what dead workers held in a shard; return the events."""
+        events: list[bytes] = await self.link.run(
+            "reclaim",
+            make_key(shard, "ledger"),
+            limit,
+            self._unknown_outcome,
+            self._expire,
+            self._story_lifetime,
+        )
+        return events
+
+    async def promote(self, tenant: str, domain: str, pool: str, *, ahead: float = 0) -> int:
+        """Let what is due in a queue (or due within ``ahead`` seconds) go now; return how many."""
+        return int(
+            await self.link.run(
+                "promote",
+                make_key(find_shard(domain), "ledger"),
+                make_queue(tenant, domain),
+                pool,
+                int(ahead * 1000),
+            )
+        )
+
+    # -- looking ------------------------------------------------------------------------------
+
+    async def read_ledger(self) -> dict[str, dict[str, int]]:
+        """Return ``{"ledger": {...}, "notices": {...}}``: recipients, summed over the shards."""
+        result = {}
+        for name in ("ledger", "notices"):
+            total = dict.fromkeys(_COUNTERS, 0)
+            replies: list[list[bytes]] = [[] for _ in range(SHARDS)]
+
+            async def read(shard: int, name: str, replies: list[list[bytes]]) -> None:
+                replies[shard] = await self.link.call("HGETALL", make_key(shard, name))
+
+            # All at once, so that they travel in one pipeline and no transition comes between.
+            async with trio.open_nursery() as nursery:
+                for shard in range(SHARDS):
+                    nursery.start_soon(read, shard, name, replies)
+            for reply in replies:
+                for key, value in zip(reply[::2], reply[1::2], strict=True):
+                    total[key.decode()] += int(value)
+            result[name] = total
+        return result
+
+    async def read_story(self, message_id: str) -> list[bytes]:
+        """Return a message's events, oldest first; empty when nothing is known of it.
+
+        Raises ValueError when this is no message id.
+        """
+        home = read_home(message_id)
+        events: list[bytes] = []
+        for shard in [home, *(s for s in range(SHARDS) if s != home)]:
+            events += await self.link.call("LRANGE", make_key(shard, "story", message_id), 0, -1)
+        return events
+
+    async def read_memory(self) -> tuple[int, int]:
+        """Return the server's used memory and its limit (0: none), in octets."""
+        info = (await self.link.call("INFO", "memory")).decode()
+        values = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+        return int(values["used_memory"]), int(values.get("maxmemory", 0))

@@ -1,0 +1,11 @@
+-- claimed -> gone: no recipient is open, and some failed for good. The notice to the sender has
+-- been accepted before this is called.
+-- KEYS[1] {tag}:ledger
+-- ARGV[1] delivery id  [2] token  [3] delivered now  [4] event  [5] lifetime of the story, ms
+-- Returns 1 done, 0 not ours any more.
+local d = end_claim(ARGV[1], ARGV[2])
+if not d then return 0 end
+local delivered = tonumber(ARGV[3])
+finish(ARGV[1], d, delivered, d.recipients - delivered, ARGV[4], ARGV[5])
+give_back(d.queue, d.pool, clock(), true, false)
+return 1
