@@ -15,25 +15,9 @@ from pathlib import Path
 import msgspec
 
 from relay.config.schema import Config, IngressTls, Source, Tenant
-from relay.config.units import (
-    Endpoint,
-    Octets,
-    Rate,
-    Seconds,
-    parse_endpoint,
-    parse_network,
-    parse_octets,
-    parse_rate,
-    parse_seconds,
-)
+from relay.config.shape import PARSERS, find_mismatches
+from relay.config.units import Seconds, parse_network
 from relay.errors import ConfigError
-
-_PARSERS = {
-    Seconds: parse_seconds,
-    Octets: parse_octets,
-    Rate: parse_rate,
-    Endpoint: parse_endpoint,
-}
 
 # Domain names in A-labels; RFC 1035 §2.3.1 with the underscore that the wild has.
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")  # fmt: skip
@@ -60,14 +44,11 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Confi
         raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
 
 
-def read(
-    document: dict[str, object], *, base: Path, environment: Mapping[str, str]
-) -> Config:
+def read(document: dict[str, object], *, base: Path, environment: Mapping[str, str]) -> Config:
     """Check a parsed document and fill in what depends on the machine. Raises ConfigError."""
-    try:
-        config = msgspec.convert(document, Config, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise ConfigError([_name_path(str(error))]) from None
+    if problems := list(find_mismatches(document, Config)):
+        raise ConfigError(problems)
+    config = msgspec.convert(document, Config, dec_hook=_decode)
     config = _complete(config, base=base, environment=environment)
     if problems := list(find_problems(config)):
         raise ConfigError(problems)
@@ -75,20 +56,9 @@ def read(
 
 
 def _decode(wanted: type, value: object) -> object:
-    if parser := _PARSERS.get(wanted):
+    if parser := PARSERS.get(wanted):
         return parser(value)
     raise NotImplementedError(wanted)  # pragma: no cover - a new type without a parser
-
-
-def _name_path(message: str) -> str:
-    """Turn msgspec's ``text - at `$.delivery.retry[0]` `` into ``delivery.retry[0]: text``."""
-    text, _, path = message.partition(" - at `$")
-    path = path.rstrip("`").lstrip(".").replace("[...]", "[]")
-    if found := re.fullmatch(r"Object contains unknown field `(.*)`", text):
-        path, text = f"{path}.{found[1]}".lstrip("."), "unknown key"
-    elif found := re.fullmatch(r"Object missing required field `(.*)`", text):
-        path, text = f"{path}.{found[1]}".lstrip("."), "missing"
-    return f"{path}: {text[:1].lower()}{text[1:]}" if path else text
 
 
 def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> Config:
@@ -136,9 +106,7 @@ def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> 
             )
             for s in config.site
         ),
-        route=tuple(
-            replace(r, domains=tuple(d.lower() for d in r.domains)) for r in config.route
-        ),
+        route=tuple(replace(r, domains=tuple(d.lower() for d in r.domains)) for r in config.route),
         delivery=replace(config.delivery, ca_file=absolute(config.delivery.ca_file)),
         log=log,
     )
@@ -147,6 +115,8 @@ def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> 
 def find_problems(config: Config) -> Iterator[str]:
     """Yield what the types cannot say: references, ranges, names, files."""
     yield from _ranges(config)
+    if config.store.url and not config.store.url.startswith(("redis://", "rediss://", "unix://")):
+        yield "store.url: expected redis://HOST:PORT/0, rediss://... or unix:///PATH"
     if not config.ingress.listen:
         yield "ingress.listen: expected at least one address"
     if not _DOMAIN.fullmatch(config.ingress.hostname.lower()):
@@ -182,11 +152,15 @@ def _ranges(config: Config) -> Iterator[str]:
         ("delivery.expire", config.delivery.expire, 1, 90 * 86_400),
         ("delivery.port", config.delivery.port, 1, 65_535),
         ("store.memory_mark", config.store.memory_mark, 0.1, 1),
+        ("delivery.grace", config.delivery.grace, 0, 3600),
+        ("delivery.idle", config.delivery.idle, 0, 3600),
         ("store.timeout", config.store.timeout, 0.1, 600),
+        ("store.max_memory", config.store.max_memory, 16 << 20, 1 << 42),
         ("dns.timeout", config.dns.timeout, 0.1, 300),
     ):
         if not low <= value <= high:
-            yield f"{path}: expected {low} to {high}, got {value}"
+            shown = f"{value:g} seconds" if isinstance(value, Seconds) else value
+            yield f"{path}: expected {low} to {high}, got {shown}"
     if not config.delivery.retry:
         yield "delivery.retry: expected at least one duration"
     if any(wait < 1 for wait in config.delivery.retry):
@@ -288,4 +262,4 @@ def find_notices(config: Config) -> Iterator[str]:
     if any(s.connections for s in config.site) and config.delivery.processes > 1:
         yield "site.connections holds for each worker process, not over all of them, in this version"
     if config.store.durability == "warn":
-        yield "store.durability = \"warn\": acknowledged mail can be lost when the store restarts"
+        yield 'store.durability = "warn": acknowledged mail can be lost when the store restarts'
