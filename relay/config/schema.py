@@ -17,7 +17,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A table of the configuration file."""
 
 
-class Store(Section):
+class Store(Section, frozen=True):
     """Where the queue lives. Without ``url`` an embedded server runs under ``state_dir``."""
 
     url: str = ""  # redis://, rediss:// or unix://; also OUTGATE_STORE_URL in the environment
@@ -33,7 +33,7 @@ class Store(Section):
     timeout: Seconds = Seconds(10)
 
 
-class IngressTls(Section):
+class IngressTls(Section, frozen=True):
     """STARTTLS on the way in. Without a certificate it is not offered."""
 
     certificate: str = ""  # PEM: the whole chain, ours first
@@ -41,7 +41,7 @@ class IngressTls(Section):
     required: bool = False  # true: 530 5.7.0 to MAIL before STARTTLS
 
 
-class Ingress(Section):
+class Ingress(Section, frozen=True):
     """The service that accepts mail."""
 
     listen: tuple[Endpoint, ...] = (Endpoint("127.0.0.1", 2525),)
@@ -60,7 +60,7 @@ class Ingress(Section):
     tls: IngressTls = IngressTls()
 
 
-class Tenant(Section):
+class Tenant(Section, frozen=True):
     """An organisation that may send: its domains, and how it proves itself."""
 
     name: str
@@ -73,7 +73,7 @@ class Tenant(Section):
     rate: Rate | None = None
 
 
-class Source(Section):
+class Source(Section, frozen=True):
     """A local address that mail leaves from, and the name it says in EHLO."""
 
     name: str
@@ -81,7 +81,7 @@ class Source(Section):
     ehlo: str = ""  # default: ingress.hostname
 
 
-class Limits(Section):
+class Limits(Section, frozen=True):
     """What one site, or one source at one site, may be given at a time."""
 
     connections: int | None = None
@@ -101,14 +101,14 @@ class Site(Limits, frozen=True, kw_only=True):
     source: Limits = Limits()
 
 
-class Route(Section):
+class Route(Section, frozen=True):
     """Hosts for some domains, instead of the MX look-up; tried in order."""
 
     domains: tuple[str, ...]
     hosts: tuple[Endpoint, ...]
 
 
-class Delivery(Section):
+class Delivery(Section, frozen=True):
     """The delivery pool."""
 
     processes: int = 1
@@ -126,20 +126,20 @@ class Delivery(Section):
     ca_file: str = ""  # trusted authorities for `verify`; default: the system's
 
 
-class Dns(Section):
+class Dns(Section, frozen=True):
     """How names are looked up."""
 
     nameservers: tuple[Endpoint, ...] = ()  # default: /etc/resolv.conf
     timeout: Seconds = Seconds(10)  # for one name, all servers and tries together
 
 
-class Log(Section):
+class Log(Section, frozen=True):
     """Where the event log goes: one JSON line for each thing that happened to a message."""
 
     events: str = ""  # a path or "stdout"; default: events.jsonl in state_dir
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """The whole file. ``source``, ``tenant``, ``site`` and ``route`` are arrays of tables."""
 
     state_dir: str = "state"

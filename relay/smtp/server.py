@@ -140,6 +140,7 @@ class ServerSession:
         self._recipients = 0
         self._mail: Mail | None = None
         self._rcpt_seen = False
+        self._in_bdat = False  # between the first and the last BDAT
         self._begin_content(chunking=False)
         self.hello = b""  # what the peer called itself
         self.extended = False  # ... with EHLO
@@ -411,7 +412,7 @@ class ServerSession:
 
     def _begin_content(self, *, chunking: bool) -> None:
         self._chunked = chunking
-        self._in_bdat: bool = False
+        self._in_bdat = False
         self._left = 0  # octets of the BDAT chunk still to come
         self._last = False
         self._size = 0
@@ -502,9 +503,9 @@ class ServerSession:
 
     def _void(self) -> Event | None:
         """RSET, EHLO, HELO: the transaction is over (RFC 5321 §4.1.1.5, §4.1.4)."""
-        in_bdat = self._in_bdat
+        was_open = self._mail is not None
         self._end_transaction()
-        return Aborted(_ABORTED) if in_bdat else None
+        return Aborted(_ABORTED) if was_open else None
 
     # -- replies ------------------------------------------------------------------------------
 

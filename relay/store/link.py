@@ -67,7 +67,7 @@ class Link:
             retry_on_timeout=False,
             health_check_interval=0,
         )
-        self._make = lambda: pool.connection_class(**pool.connection_kwargs)
+        self._pool = pool  # a recipe for connections; the one we use is ours
         self._connection: AbstractConnection | None = None
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._loop = trio.lowlevel.current_trio_token()
@@ -217,8 +217,7 @@ class Link:
 
     def _connect(self) -> AbstractConnection:
         if self._connection is None:
-            connection = self._make()
-            connection.connect()
+            connection = _open_connection(self._pool)
             _load_scripts(connection)
             self._connection = connection
         return self._connection
@@ -227,6 +226,12 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.disconnect()
+
+
+def _open_connection(pool: ConnectionPool) -> AbstractConnection:
+    connection: AbstractConnection = pool.connection_class(**pool.connection_kwargs)
+    connection.connect()
+    return connection
 
 
 def _load_scripts(connection: AbstractConnection) -> None:
@@ -258,10 +263,9 @@ class Bell:
         self._ring = ring
         self._loop = trio.lowlevel.current_trio_token()
         self._closing = threading.Event()
-        pool = ConnectionPool.from_url(
+        self._pool = ConnectionPool.from_url(
             url, protocol=2, socket_timeout=1, retry=Retry(NoBackoff(), 0)
         )
-        self._make = lambda: pool.connection_class(**pool.connection_kwargs)
         self._thread = threading.Thread(target=self._work, name="store-bell", daemon=True)
         self._thread.start()
 
@@ -273,9 +277,12 @@ class Bell:
 
     def _work(self) -> None:
         while not self._closing.is_set():
-            connection = self._make()
             try:
-                connection.connect()
+                connection = _open_connection(self._pool)
+            except (redis.RedisError, OSError):
+                self._closing.wait(0.5)
+                continue
+            try:
                 connection.send_command("SUBSCRIBE", self._channel)
                 self._listen(connection)
             except (redis.RedisError, OSError):
