@@ -159,8 +159,8 @@ def _ranges(config: Config) -> Iterator[str]:
         ("dns.timeout", config.dns.timeout, 0.1, 300),
     ):
         if not low <= value <= high:
-            shown = f"{value:g} seconds" if isinstance(value, Seconds) else value
-            yield f"{path}: expected {low} to {high}, got {shown}"
+            unit = " seconds" if isinstance(value, Seconds) else ""
+            yield f"{path}: expected {low} to {high}{unit}, got {value}"
     if not config.delivery.retry:
         yield "delivery.retry: expected at least one duration"
     if any(wait < 1 for wait in config.delivery.retry):

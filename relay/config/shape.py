@@ -43,7 +43,8 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
 def find_mismatches(value: object, wanted: TypeForm, path: str = "") -> Iterator[str]:
     """Yield a line for each place where ``value`` is not what the type ``wanted`` says."""
     wanted = _strip_none(wanted)
-    origin, inner = get_origin(wanted), get_args(wanted)
+    origin: object = get_origin(wanted)
+    inner = get_args(wanted)
     if parser := PARSERS.get(wanted):
         try:
             parser(value)
@@ -103,7 +104,8 @@ def _in_table(value: object, wanted: type[msgspec.Struct], path: str) -> Iterato
 
 def _strip_none(wanted: TypeForm) -> TypeForm:
     """``X | None`` means that the key may be left out; TOML has no null to write."""
-    if get_origin(wanted) in (Union, types.UnionType):
+    origin: object = get_origin(wanted)
+    if origin in (Union, types.UnionType):
         return next(one for one in get_args(wanted) if one is not type(None))
     return wanted
 
