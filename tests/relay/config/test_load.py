@@ -1,0 +1,233 @@
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from relay.config import Config, Endpoint, find_notices, load, read
+from relay.errors import ConfigError
+
+_EXAMPLE = Path(__file__).parents[3] / "deploy" / "outgate.example.toml"
+
+
+def _read(text: str, base: Path = Path("/etc/outgate")) -> Config:
+    return read(tomllib.loads(text), base=base, environment={})
+
+
+def _problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        _read(text)
+    return caught.value.problems
+
+
+# Where a file comes from
+
+
+def test_no_file_is_all_defaults() -> None:
+    config = load(None, {})
+
+    assert config.ingress.listen == (Endpoint("127.0.0.1", 2525),)
+    assert [source.name for source in config.source] == ["default"]
+    assert config.pool == {"default": {"default": 1}}
+
+
+def test_file_is_found_through_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "o.toml").write_text("[ingress]\nprocesses = 3")
+
+    assert load(None, {"OUTGATE_CONFIG": str(tmp_path / "o.toml")}).ingress.processes == 3
+
+
+def test_argument_wins_over_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "o.toml").write_text("[ingress]\nprocesses = 3")
+
+    config = load(str(tmp_path / "o.toml"), {"OUTGATE_CONFIG": "/nonexistent"})
+
+    assert config.ingress.processes == 3
+
+
+def test_store_url_is_found_in_the_environment_unless_the_file_has_one() -> None:
+    environment = {"OUTGATE_STORE_URL": "redis://environment"}
+
+    assert read({}, base=Path(), environment=environment).store.url == "redis://environment"
+    document: dict[str, object] = {"store": {"url": "redis://file"}}
+    assert read(document, base=Path(), environment=environment).store.url == "redis://file"
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "o.toml").write_text('state_dir = "s"')
+
+    config = load(str(tmp_path / "o.toml"), {})
+
+    assert config.state_dir == str(tmp_path / "s")
+    assert config.log.events == str(tmp_path / "s" / "events.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "cannot be read: No such file"), (b"a = ", "is not TOML"), (b"a = '\xff'", "is not TOML")],
+)  # fmt: skip
+def test_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, said: str) -> None:
+    path = tmp_path / "o.toml"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=f"^{re.escape(str(path))}: {said}"):
+        load(str(path), {})
+
+
+def test_problems_of_a_file_begin_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "o.toml"
+    path.write_text("[ingress]\nlisen = []")
+
+    with pytest.raises(ConfigError) as caught:
+        load(str(path), {})
+
+    assert caught.value.problems == [f"{path}: ingress.lisen: unknown key; did you mean listen?"]
+
+
+# What is wrong with a file, in words for people
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("stor = 1", "stor: unknown key; did you mean store?"),
+        ("xyz = 1", "xyz: unknown key"),
+        ("store = 1", "store: expected a table, got 1"),
+        ("pool = 1", "pool: expected a table, got 1"),
+        ("tenant = {}", "tenant: expected tables headed [[tenant]], got a table"),
+        ("store.url = 1", "store.url: expected a text in quotes, got 1"),
+        ("store.url = 'localhost'", "store.url: expected redis://HOST:PORT/0, rediss://... or unix:///PATH"),
+        ("store.durability = 'no'", 'store.durability: expected "require" or "warn", got "no"'),
+        ("store.memory_mark = '1'", 'store.memory_mark: expected a number, got "1"'),
+        ("store.memory_mark = true", "store.memory_mark: expected a number, got true"),
+        ("store.memory_mark = 2", "store.memory_mark: expected 0.1 to 1, got 2.0"),
+        ("store.max_memory = 0", "store.max_memory: expected 16777216 to 4398046511104, got 0"),
+        ("ingress.processes = '2'", 'ingress.processes: expected a whole number, got "2"'),
+        ("ingress.processes = 2.5", "ingress.processes: expected a whole number, got 2.5"),
+        ("ingress.processes = true", "ingress.processes: expected a whole number, got true"),
+        ("ingress.processes = 0", "ingress.processes: expected 1 to 256, got 0"),
+        ("ingress.chunking = 1", "ingress.chunking: expected true or false, got 1"),
+        ("ingress.listen = '::1'", 'ingress.listen: expected a list in [ ], got "::1"'),
+        ("ingress.listen = ['x']", "ingress.listen[0]: expected \"HOST:PORT\" or \"[IPv6]:PORT\", got 'x'"),
+        ("ingress.listen = []", "ingress.listen: expected at least one address"),
+        ("ingress.data_timeout = 'x'", "ingress.data_timeout: expected a duration such as \"30s\", \"5m\", \"4h\" or \"5d\", got 'x'"),
+        ("ingress.data_timeout = '2h'", "ingress.data_timeout: expected 1 to 3600 seconds, got 7200.0"),
+        ("ingress.tls.required = true", "ingress.tls.required: needs a certificate and a key"),
+        ("ingress.tls.key = '/dev/null/x'", "ingress.tls.key: no such file: /dev/null/x"),
+        ("delivery.retry = []", "delivery.retry: expected at least one duration"),
+        ("delivery.retry = ['0s']", "delivery.retry: expected waits of at least 1s"),
+        ("delivery.ca_file = 'x'", "delivery.ca_file: no such file: /etc/outgate/x"),
+        ("pool.p = 1", "pool.p: expected a table, got 1"),
+        ("pool.p.a = 'x'", 'pool.p.a: expected a whole number, got "x"'),
+        ("pool.p.a = 1", "pool.p.a: no [[source]] of that name"),
+        ("pool.p.default = 0", "pool.p: expected at least one source with a weight above 0"),
+        ("[[route]]\ndomains=['x']", "route[0].hosts: missing"),
+        ("[[site]]\nname='s'\nconnections='2'", 'site[0].connections: expected a whole number, got "2"'),
+        ("[[site]]\nname='s'\n[site.source]\nconnection=2", "site[0].source.connection: unknown key; did you mean connections?"),
+        ("[[site]]\nname='s'\nmx=['*google']", "site[0].mx: expected \"example.org\", \"*.example.org\" or \"*\", got '*google'"),
+        ("[[source]]\nname='a'\naddress='x'", "source[0].address: expected an IP address, got 'x'"),
+        ("[[tenant]]\nname='a'\ndomains=[]", "tenant[0].domains: expected at least one domain"),
+        ("[[tenant]]\nname='a'\ndomains=['a.example']\npool='p'", "tenant[0].pool: no [pool.p]; there is default"),
+        ("[[tenant]]\nname='a'\ndomains=['a.example']\nproof=['dkm']", 'tenant[0].proof[0]: expected "dkim" or "header", got "dkm"'),
+    ],
+)  # fmt: skip
+def test_problem_is_named_with_its_path(text: str, problem: str) -> None:
+    assert problem in _problems(f"ingress.hostname = 'g.example'\n{text}")
+
+
+def test_every_problem_is_named_at_once() -> None:
+    text = (
+        "stat_dir = 1\n[ingress]\nprocesses = 'x'\nlisten = ['a']\n[[tenant]]\n[dns]\ntimeout = -1"
+    )
+
+    paths = [problem.partition(":")[0] for problem in _problems(text)]
+
+    assert paths == [
+        "stat_dir", "ingress.processes", "ingress.listen[0]", "tenant[0].name", "tenant[0].domains",
+        "dns.timeout",
+    ]  # fmt: skip
+
+
+def test_domain_of_two_tenants_is_refused() -> None:
+    text = (
+        "[[tenant]]\nname='a'\ndomains=['A.example']\n[[tenant]]\nname='b'\ndomains=['a.example']"
+    )
+
+    assert _problems(text) == ["tenant[1].domains: a.example belongs to tenant 'a' already"]
+
+
+def test_demand_for_proof_is_never_ignored() -> None:
+    # To start without checking it would make the relay more open than its owner asked for.
+    text = "[[tenant]]\nname='a'\ndomains=['a.example']\nproof=['dkim']"
+
+    assert _problems(text)[0].startswith("tenant[0].proof: dkim cannot be checked by this version")
+
+
+def test_notices_name_what_is_not_enforced() -> None:
+    text = """
+        [[tenant]]
+        name = 'a'
+        domains = ['a.example']
+        rate = '1/s'
+        [[site]]
+        name = 's'
+        connections = 1
+        [delivery]
+        processes = 2
+        [store]
+        durability = 'warn'
+    """
+
+    said = "\n".join(find_notices(_read(text)))
+
+    for expected in ("Google", "STARTTLS", "tenant.rate", "site.connections", "store.durability"):
+        assert expected in said
+
+
+# The example is the manual: what it says must be so
+
+
+def _uncommented() -> str:
+    return re.sub(r"(?m)^#(?=[\w\[])", "", _EXAMPLE.read_text())
+
+
+def test_example_states_the_defaults() -> None:
+    plain = tomllib.loads(_EXAMPLE.read_text())
+    stated = read(plain, base=Path("/x"), environment={})
+
+    assert stated == read({}, base=Path("/x"), environment={})
+
+
+def test_example_loads_with_every_line_taken_in(tmp_path: Path) -> None:
+    for name in ("tls/fullchain.pem", "tls/key.pem", "tls/authorities.pem"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    config = _read(_uncommented(), base=tmp_path)
+
+    assert config.tenant[0].name == "acme"
+    assert config.pool == {"default": {"a": 2, "b": 1}}
+
+
+def _keys(section: Any, path: str = "") -> Iterator[str]:
+    for field in msgspec.structs.fields(section):
+        inner = [t for t in (field.type, *get_args(field.type)) if isinstance(t, type)]
+        tables = [t for t in inner if issubclass(t, msgspec.Struct)]
+        if tables:
+            yield from _keys(tables[0], f"{path}{field.name}.")
+        else:
+            yield f"{path}{field.name}"
+
+
+@pytest.mark.parametrize("key", list(_keys(Config)))
+def test_example_mentions_every_key(key: str) -> None:
+    found: Any = tomllib.loads(_uncommented())
+
+    for part in key.split("."):
+        found = found[0] if isinstance(found, list) else found
+        assert part in found
+        found = found[part]
