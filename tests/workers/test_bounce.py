@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.model import Blame, Delivery, Disposition, Envelope, Outcome, Recipient
@@ -386,6 +386,7 @@ hostile = st.text(max_size=1500) | st.text("\r\n\t .-:x\0é\u2028", max_size=600
 octets = st.binary(min_size=1, max_size=400) | st.text("\r\n\0@<>é x", min_size=1).map(str.encode)
 
 
+@settings(deadline=None)
 @given(text=hostile, status=st.text(max_size=12), code=st.integers(0, 999), remote=hostile)
 def test_no_answer_can_break_the_notice(text: str, status: str, code: int, remote: str) -> None:
     outcome = Outcome(Disposition.BOUNCED, Blame.RECIPIENT, "RCPT", code, status, text)
@@ -407,6 +408,7 @@ def test_no_answer_can_break_the_notice(text: str, status: str, code: int, remot
     assert set(fields) <= allowed | {"Diagnostic-Code"}
 
 
+@settings(deadline=None)
 @given(address=octets, sender=octets, orcpt=octets, envid=octets, utf8=st.booleans())
 def test_no_address_can_break_the_notice(
     address: bytes, sender: bytes, orcpt: bytes, envid: bytes, utf8: bool
@@ -421,6 +423,7 @@ def test_no_address_can_break_the_notice(
     assert envelope.body == (b"" if content.isascii() else b"8BITMIME")
 
 
+@settings(deadline=None)
 @given(original=st.binary(max_size=3000), ret=st.sampled_from([b"", b"FULL"]), utf8=st.booleans())
 def test_no_original_can_break_the_notice(original: bytes, ret: bytes, utf8: bool) -> None:
     bounce(original=original, ret=ret, smtputf8=utf8)

@@ -1,7 +1,7 @@
 """Replies and errors to outcomes: the table, and what must hold for any reply."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay import errors
@@ -89,6 +89,7 @@ def test_refusal_known_to_be_temporary_is_deferred() -> None:
 COMMANDS = ["CONNECT", "EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", "BDAT", ".", "", "X"]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(COMMANDS), st.integers(-1, 1000), st.text(max_size=12), st.text())
 def test_only_a_refusal_of_mail_bounces_and_only_the_last_answer_delivers(
     command: str, code: int, status: str, text: str

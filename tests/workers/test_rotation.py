@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.rotation import Rotation
@@ -43,6 +43,7 @@ def test_rested_source_does_not_catch_up() -> None:
     assert picks == {"a": 5, "b": 5}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 50), min_size=1))
 def test_every_full_round_is_exact(weights: dict[str, int]) -> None:
     rotation = Rotation(weights)
