@@ -1,0 +1,99 @@
+"""``python -m tests.bench``: run it all, print it, say whether what was promised holds."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from relay.config.units import parse_octets
+from tests.bench import machine
+from tests.bench.memory import measure_idle, measure_large
+from tests.bench.progress import Progress
+from tests.bench.report import Report, name_load
+from tests.bench.system import DEFAULT, SYSTEMS, BenchFailed
+from tests.bench.throughput import Load, measure
+from tests.kit import postfix, sink
+
+_COUNTS = {4096: 10_000, 102_400: 3_000}
+# Share of the machine's CPU used by what has no part in a run; the kernel's own work is in it.
+_NOISE = 0.10
+_PARTS = (*SYSTEMS, "memory")
+
+
+def main() -> int:
+    """Return 0 when everything was measured and holds, 1 when not, 2 when nothing can run."""
+    options = _parse()
+    if obstacle := sink.find_obstacle():
+        sys.stderr.write(f"bench: {obstacle}\n")
+        return 2
+    if obstacle := postfix.find_obstacle():
+        sys.stderr.write(f"bench: without Postfix: {obstacle}\n")
+        options.only = [part for part in options.only if not part.startswith("postfix")]
+    report = Report(machine.describe())
+    try:
+        _run(options, report)
+    except BenchFailed as error:
+        sys.stderr.write(f"\nbench: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nbench: interrupted; what was measured until then:\n")
+    report.show(Console(width=None if sys.stdout.isatty() else 120))
+    if options.json:
+        options.json.write_text(json.dumps(report.as_json(), indent=2) + "\n")
+    return 0 if all(kept for _, kept in report.promises()) or options.quick else 1
+
+
+def _run(options: argparse.Namespace, report: Report) -> None:
+    steps = _plan(options)
+    memory = "memory" in options.only
+    progress = Progress(len(steps) + 2 * memory)
+    for name, load, number in steps:
+        progress.begin(f"{name}, {name_load(load)}, round {number}")
+        run = measure(name, load, progress)
+        noise = f"; NOISY: others used {run.others:.0%} of the CPU" if run.others > _NOISE else ""
+        progress.end(f"{run.rate:,.0f}/s, {sum(run.cpu.values()):.2f} ms CPU a message{noise}")
+        report.runs.append(run)
+    if memory:
+        progress.begin("idle sessions")
+        report.idle = measure_idle(progress)
+        progress.end(f"{report.idle.per_session:.1f} KiB a session")
+        progress.begin("large messages")
+        count = 5 if options.quick else 20
+        report.large = measure_large(progress, count=count)
+        progress.end(f"{report.large.seconds:.1f} s")
+
+
+def _plan(options: argparse.Namespace) -> list[tuple[str, Load, int]]:
+    """Systems take turns within each round, so that a noisy minute hits them all."""
+    systems = [name for name in SYSTEMS if name in options.only]
+    steps = []
+    for size in options.size:
+        count = options.messages or _COUNTS.get(size, 3_000) // (10 if options.quick else 1)
+        for number in range(1, options.rounds + 1):
+            steps += [(name, Load(size, count, reuse=False), number) for name in systems]
+        # Not what Gmail does, and not what counts; it shows what connections cost.
+        steps += [(name, Load(size, count, reuse=True), 1) for name in systems if not options.quick]
+    return steps
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the messages, one round")
+    parser.add_argument("--messages", type=int, help="messages in a run (10000, 3000 at 100KiB)")
+    parser.add_argument(
+        "--size", type=parse_octets, action="append", help='body: "4KiB"; may repeat'
+    )
+    parser.add_argument("--rounds", type=int, help="rounds of each run (3)")
+    parser.add_argument("--only", choices=_PARTS, action="append", help="a part; may repeat")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
+    options = parser.parse_args()
+    options.only = list(options.only or (*DEFAULT, "memory"))
+    options.size = options.size or list(_COUNTS)
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""A whole ``outgate up`` in a temporary directory: ingress, worker and embedded store."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.kit.ports import find_free_port, is_listening
+
+_ROOT = Path(__file__).parents[2]
+
+# Everything else has its default, [store] durability and fsync included.
+_CONFIG = """\
+state_dir = "state"
+[store]
+{store}
+[ingress]
+listen = ["127.0.0.1:{port}"]
+hostname = "gateway.example.net"
+processes = 1
+{ingress}
+[[tenant]]
+name = "acme"
+domains = ["acme.example"]
+networks = ["127.0.0.0/8"]
+[[source]]
+name = "a"
+address = "127.0.0.11"
+ehlo = "a.out.example.net"
+[[source]]
+name = "b"
+address = "127.0.0.12"
+ehlo = "b.out.example.net"
+[[source]]
+name = "c"
+address = "127.0.0.13"
+ehlo = "c.out.example.net"
+[pool.default]
+a = 1
+b = 1
+c = 1
+[delivery]
+processes = 1
+{routes}
+{tables}
+"""
+_ROUTE = '[[route]]\ndomains = ["{pattern}"]\nhosts = ["127.0.0.1:{port}"]\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What ``outgate status --json`` says of messages from outside, counted in recipients."""
+
+    accepted: int
+    delivered: int
+    bounced: int
+    queued: int
+    unknown: int
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing waits, and everything accepted has ended in one of two ways."""
+        return self.queued == 0 and self.accepted == self.delivered + self.bounced
+
+
+class Gateway:
+    """One running ``outgate up``; also a context manager.
+
+    ``routes`` maps a recipient domain (or pattern) to a port on 127.0.0.1. ``ingress`` and
+    ``store`` are lines for those tables, ``tables`` whole tables, all TOML. The tenant is
+    acme.example, from loopback; the sources are 127.0.0.11 to 13.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, int],
+        *,
+        ingress: str = "",
+        store: str = "",
+        tables: str = "",
+    ) -> None:
+        self.port = find_free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix="outgate-"))
+        self.config = self.directory / "outgate.toml"
+        self.config.write_text(
+            _CONFIG.format(
+                port=self.port,
+                ingress=ingress,
+                store=store,
+                tables=tables,
+                routes="".join(_ROUTE.format(pattern=d, port=p) for d, p in routes.items()),
+            )
+        )
+        self._up: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of ``outgate up``."""
+        assert self._up is not None, "start it first"
+        return self._up.pid
+
+    def start(self, *, seconds: float = 30) -> None:
+        """Start, and wait until the ingress accepts connections."""
+        with (self.directory / "output").open("wb") as output:
+            self._up = subprocess.Popen(
+                _command("up", self.config), cwd=_ROOT, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, process_group=0,
+            )  # fmt: skip
+        deadline = time.monotonic() + seconds
+        while not is_listening(self.port):
+            if self._up.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"outgate up did not start:\n{self.read_output()}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop it the polite way, which ends its children too, and remove its directory."""
+        if self._up is not None:
+            self._up.send_signal(signal.SIGTERM)
+            try:
+                self._up.wait(45)
+            except subprocess.TimeoutExpired:
+                self._up.kill()
+                self._up.wait()
+            self._up = None
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def read_output(self) -> str:
+        """Return what it has printed so far."""
+        return (self.directory / "output").read_text("utf-8", "replace")
+
+    def read_ledger(self) -> Ledger:
+        """Ask ``outgate status --json``."""
+        command = [*_command("status", self.config), "--json"]
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, check=False, timeout=30)
+        if done.returncode != 0:
+            raise RuntimeError(f"outgate status failed: {done.stderr.decode('utf-8', 'replace')}")
+        ledger = json.loads(done.stdout)["ledger"]
+        return Ledger(**{name: ledger[name] for name in Ledger.__slots__})
+
+    def wait_ledger(self, accepted: int, *, seconds: float = 20) -> Ledger:
+        """Wait until ``accepted`` recipients are on the ledger and it closes; return the last."""
+        deadline = time.monotonic() + seconds
+        while True:
+            ledger = self.read_ledger()
+            if (ledger.accepted >= accepted and ledger.is_closed) or time.monotonic() > deadline:
+                return ledger
+            time.sleep(0.1)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _command(name: str, config: Path) -> list[str]:
+    return [sys.executable, "-m", "workers.cli", name, "-c", str(config)]
