@@ -49,7 +49,7 @@ class Reply:
         """
         word = self.lines[0][:11].partition(b" ")[0]
         parts = word.split(b".")
-        if len(parts) != 3 or parts[0] != b"%d" % self.severity:
+        if len(parts) != 3 or parts[0] != b"%d" % self.severity or self.severity == 3:
             return ""
         if all(0 < len(part) <= 3 and part.isdigit() for part in parts):
             return word.decode("ascii")

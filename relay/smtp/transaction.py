@@ -194,10 +194,11 @@ class Transaction:
         """Take the next reply. Raises RemoteProtocolError when it cannot be an answer."""
         if not self._owed:
             raise RemoteProtocolError(f"a reply that nobody asked for: {reply.code} {reply.text}")
-        command = self._owed.popleft()
+        command = self._owed[0]
         severities, act = _TABLE[command]
-        if reply.severity not in severities:
+        if reply.severity not in severities:  # the answer stays owed: see ``give_up``
             raise RemoteProtocolError(f"no answer to {command}: {reply.code} {reply.text}")
+        self._owed.popleft()
         return act(self, reply)
 
     def give_up(self, reply: Reply, *, local: bool) -> Finished:
