@@ -19,6 +19,7 @@ from types import ModuleType
 
 from relay import __version__
 from relay.errors import ConfigError, OutgateError
+from relay.tether import watch_parent
 
 _INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
 _CONFIG_HELP = "the configuration, a TOML file (default: $OUTGATE_CONFIG, else the defaults)"
@@ -67,19 +68,23 @@ _COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int | None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the return value is the process' exit code."""
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except BaseException as error:
+        return _report(error)
+
+
+def _run(argv: Sequence[str]) -> int:
     # The only options before the command are --help and --version, so it is the first other word.
     name = next((word for word in argv if not word.startswith("-")), "")
     module = importlib.import_module(f"workers.cli.{name}") if name in _COMMANDS else None
     arguments = _build_parser(name, module).parse_args(argv)
     assert module is not None  # parse_args leaves when there is no such command
+    watch_parent()
     _start_log(name)
-    try:
-        status: int = module.run(arguments)
-    except BaseException as error:
-        return _report(error)
+    status: int = module.run(arguments)
     return status
 
 

@@ -1,0 +1,127 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relay.config import Endpoint, read
+from relay.errors import StartError
+from relay.store.embedded import hold_state_dir
+from tests.kit.ports import find_free_port
+from workers.cli.main import main
+from workers.cli.up import _without_secrets, check_ports
+
+_ROOT = Path(__file__).parents[3]
+
+
+def test_free_port_is_free() -> None:
+    check_ports([Endpoint("127.0.0.1", find_free_port()), Endpoint("localhost", find_free_port())])
+
+
+def test_taken_port_is_named_even_when_it_would_be_shared() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+
+        with pytest.raises(StartError) as caught:
+            check_ports([Endpoint("127.0.0.1", port)])
+
+    assert str(caught.value) == (
+        f"port {port} on 127.0.0.1 is taken (address already in use): "
+        "stop the other program or change ingress.listen"
+    )
+
+
+def test_port_with_connections_of_the_last_run_is_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            served, _ = listener.accept()
+            served.close()  # we close first: TIME_WAIT stays with us
+            assert client.recv(1) == b""
+
+    check_ports([Endpoint("127.0.0.1", port)])
+
+
+def test_address_of_another_machine_is_named() -> None:
+    with pytest.raises(
+        StartError, match=r"port 2525 on 192\.0\.2\.1 cannot be used .*does not have"
+    ):
+        check_ports([Endpoint("192.0.2.1", 2525)])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("redis://user:secret@host:6379/1", "redis://host:6379/1"),
+        ("rediss://:secret@host/0?password=secret", "rediss://host/0"),
+        ("unix:///run/redis?password=secret", "unix:///run/redis"),
+    ],
+)
+def test_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    assert _without_secrets(url) == shown
+
+
+def test_state_dir_in_use_is_said_before_the_port_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The other one has the port as well; that is not what is wrong.
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        path = tmp_path / "o.toml"
+        path.write_text(f"ingress.listen = ['127.0.0.1:{port}']\ningress.hostname = 'g.example'")
+        config = read({"state_dir": "state"}, base=tmp_path, environment={})
+
+        with hold_state_dir(config):
+            status = main(["up", "-c", str(path)])
+
+    assert status == 1
+    assert f"is in use by process {os.getpid()}" in capsys.readouterr().err
+
+
+def test_store_that_cannot_start_ends_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OUTGATE_STORE_SERVER", "/nonexistent")
+    path = tmp_path / "o.toml"
+    path.write_text(
+        f"ingress.listen = ['127.0.0.1:{find_free_port()}']\ningress.hostname = 'g.example'"
+    )
+
+    assert main(["up", "-c", str(path)]) == 1
+    assert "outgate: OUTGATE_STORE_SERVER: /nonexistent does not run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_directory_of_the_user_does_not_replace_our_code(tmp_path: Path) -> None:
+    """A directory ``workers`` where the user happens to be is not what the children run."""
+    (tmp_path / "workers" / "cli").mkdir(parents=True)
+    (tmp_path / "workers" / "cli" / "__main__.py").write_text("print('hijacked', flush=True)")
+    path = tmp_path / "o.toml"
+    path.write_text(
+        f"ingress.listen = ['127.0.0.1:{find_free_port()}']\ningress.hostname = 'g.example'"
+    )
+    start = "from workers.cli.main import main; main()"
+    up = subprocess.Popen(
+        [sys.executable, "-P", "-c", start, "up", "-c", str(path)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(_ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert up.stdout is not None
+    lines = []
+    for line in up.stdout:
+        lines.append(line)
+        if ": ready: " in line or "before it was ready" in line:
+            break
+    up.send_signal(signal.SIGTERM)
+    lines.append(up.stdout.read())
+    up.stdout.close()
+    up.wait(30)
+
+    assert "hijacked" not in "".join(lines)
