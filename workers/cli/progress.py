@@ -54,7 +54,7 @@ class Snapshot:
 
 def render(snapshot: Snapshot, width: int) -> RenderableType:
     """Draw a snapshot for a terminal so many columns wide."""
-    bar = max(10, min(60, width - 44))
+    bar = max(10, min(60, width - 47))
     return Group(
         _draw_title(snapshot),
         Text(),

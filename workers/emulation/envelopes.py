@@ -41,7 +41,7 @@ def make_envelope(seed: int, number: int, *, eight_bit: bool) -> Envelope:
     return Envelope(
         sender=f"m{number:06}@{SENDER_DOMAIN}".encode(),
         recipients=tuple(_make_recipient(address, parameters) for address in addresses),
-        body=b"8BITMIME" if eight_bit else b"",
+        body=b"8BITMIME" if eight_bit or utf8 else b"",
         smtputf8=utf8,
         ret=b"HDRS" if parameters else b"",
         envid=b"acme-%d+2B" % number if parameters else b"",

@@ -18,7 +18,7 @@ from relay.model import Envelope
 from relay.net.connect import connect
 from relay.net.stream import Stream
 from relay.smtp.client import ClientSession, Closed, Event, Finished, Ready, SendContent, TlsGo
-from relay.smtp.reply import RemoteProtocolError
+from relay.smtp.reply import RemoteProtocolError, Reply
 from relay.smtp.transaction import RecipientResult
 from workers.emulation.corpus import Corpus
 from workers.emulation.inbox import Copy
@@ -126,7 +126,10 @@ class _Line:
     async def send(
         self, envelope: Envelope, content: bytes
     ) -> tuple[tuple[RecipientResult, ...], bool]:
-        """Send a message; return its results, and whether they are known for certain."""
+        """Send a message; return its results, and whether they are known for certain.
+
+        Raises TlsFailed: a gateway with a wrong certificate will not get a right one.
+        """
         try:
             if self._messages >= _MESSAGES_PER_CONNECTION or not self._session.can_begin:
                 await self.hang_up()
@@ -134,14 +137,15 @@ class _Line:
                 await self._open()
             self._messages += 1
             self._session.begin(envelope, len(content))
-            return await self._transact(content), True
+            results = await self._transact(content)
+            return results, not self._session.content_sent
+        except TlsFailed:
+            raise
         except (NetworkError, RemoteProtocolError) as error:
             is_known = not self._session.content_sent
             results = self._session.abandon(str(error))
             self.drop()
-            if not results:
-                raise
-            return results, is_known
+            return results or _make_later(envelope, str(error)), is_known
 
     async def _transact(self, content: bytes) -> tuple[RecipientResult, ...]:
         while True:
@@ -183,9 +187,10 @@ class _Line:
         assert self._stream is not None
         with trio.move_on_after(_PATIENCE):
             while True:
+                event = self._session.next_event()
                 if octets := self._session.data_to_send():
                     await self._stream.send(octets)
-                if (event := self._session.next_event()) is not None:
+                if event is not None:
                     return event
                 if octets := await self._stream.receive():
                     self._session.receive(octets)
@@ -210,3 +215,10 @@ class _Line:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+
+def _make_later(envelope: Envelope, reason: str) -> tuple[RecipientResult, ...]:
+    """Say "later" to every recipient of a message that never got as far as MAIL."""
+    reply = Reply(451, (b"4.4.2 " + reason.encode(),))
+    result = RecipientResult(reply, "CONNECT", local=True, temporary=True)
+    return (result,) * len(envelope.recipients)
