@@ -122,14 +122,15 @@ class Postfix:
     def start(self, *, seconds: float = 20) -> None:
         """Write the configuration, start, and wait until it accepts connections."""
         self._lay_out()
-        self._master = subprocess.Popen(
-            [_DAEMONS / "master", "-d", "-c", self.directory / "etc"],
-            # A process group of its own: master ends with a signal to the whole group.
-            process_group=0,
-            stdin=subprocess.DEVNULL,
-            stderr=(self.directory / "stderr").open("wb"),
-            env={"PATH": os.defpath, "MAIL_CONFIG": str(self.directory / "etc")},
-        )
+        with (self.directory / "stderr").open("wb") as stderr:
+            self._master = subprocess.Popen(
+                [_DAEMONS / "master", "-d", "-c", self.directory / "etc"],
+                # A process group of its own: master ends with a signal to the whole group.
+                process_group=0,
+                stdin=subprocess.DEVNULL,
+                stderr=stderr,
+                env={"PATH": os.defpath, "MAIL_CONFIG": str(self.directory / "etc")},
+            )
         deadline = time.monotonic() + seconds
         while not is_listening(self.port):
             if self._master.poll() is not None or time.monotonic() > deadline:
