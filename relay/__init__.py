@@ -6,6 +6,7 @@ relay.store     the queue in Redis: keys, one script per transition, the link th
 relay.ingress   the service that accepts mail
 relay.config    the configuration file, typed
 relay.model     the words both services use: envelope, delivery, attempt, outcome, blame
+relay.address   the domain of an address
 relay.events    one JSON line per thing that happened to a message
 
 The import arrow points one way: workers -> relay. Nothing here imports ``workers``, and

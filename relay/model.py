@@ -48,6 +48,7 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     accepted: float  # seconds since 1970, on the ingress' clock
     home: int  # shard that holds the body
     alone: bool  # the message's only delivery: ending it frees the body
+    newline: bool = True  # the message ends in CRLF (only BDAT can bring one that does not)
     notice: bool = False  # made by us (a bounce): counted in a ledger of its own
 
 
@@ -112,6 +113,15 @@ def make_message_id(shard: int, *, now: float | None = None) -> str:
     milliseconds = int((time.time() if now is None else now) * 1000)
     chance = int.from_bytes(os.urandom(8), "big")
     return _base32(milliseconds, 10) + _base32(chance & (1 << 60) - 1, 12) + _base32(shard, 2)
+
+
+def derive_message_id(origin: str, digest: bytes, home: int) -> str:
+    """Return the id of a message that follows from another: the same for the same ``digest``.
+
+    It keeps the origin's time. ``digest``: at least 8 octets.
+    """
+    chance = int.from_bytes(digest[:8], "big") & (1 << 60) - 1
+    return origin[:10] + _base32(chance, 12) + _base32(home, 2)
 
 
 def read_home(message_id: str) -> int:

@@ -107,6 +107,15 @@ class Router:
         self._own_addresses = {source.address for source in config.source}
         self._own_addresses.update(endpoint.host for endpoint in config.ingress.listen)
 
+    def find_now(self, domain: str, family: socket.AddressFamily | None = None) -> Path | None:
+        """Return the path if it is known; None when ``find`` has to look it up."""
+        if (path := self._fixed.get((domain, family))) is not None:
+            return path
+        plan = self._plans.get((domain, family))
+        if plan is None or plan.expires <= trio.current_time():
+            return None
+        return _draw(plan, self._chance)
+
     async def find(self, domain: str, family: socket.AddressFamily | None = None) -> Path | Outcome:
         """Return the path for a recipient domain (lower case, A-labels), or why there is none.
 
@@ -114,16 +123,13 @@ class Router:
         command or code unless a standard gives one: no peer has said anything.
         """
         # Called for every delivery: no checkpoint where the answer is at hand.
-        if (path := self._fixed.get((domain, family))) is not None:
+        if (path := self.find_now(domain, family)) is not None:
             return path
-        plan = self._plans.get((domain, family))
-        if plan is None or plan.expires <= trio.current_time():
-            found = await self._make_plan(domain, family)
-            if isinstance(found, Outcome):
-                return found
-            plan = found
-            self._keep((domain, family), plan)
-        return _draw(plan, self._chance)
+        found = await self._make_plan(domain, family)
+        if isinstance(found, Outcome):
+            return found
+        self._keep((domain, family), found)
+        return _draw(found, self._chance)
 
     def _keep(self, question: _Question, plan: _Plan) -> None:
         if plan.expires == math.inf:

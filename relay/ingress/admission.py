@@ -6,8 +6,8 @@ Pure: no network, no clock. A refusal says what was missing, never what would ha
 import ipaddress
 from dataclasses import dataclass
 
+from relay.address import find_domain
 from relay.config.schema import Config, Tenant
-from relay.ingress.address import find_domain
 from relay.ingress.networks import find_networks
 
 # Addresses whose tenants are remembered. A sender has a few hundred; a scanner must not grow it.

@@ -15,10 +15,10 @@ from typing import Protocol
 
 import trio
 
+from relay.address import find_domain
 from relay.config.schema import Config, Tenant
 from relay.errors import NetworkError, StoreError, StoreFull, StoreUnavailable
 from relay.events import EventLog, encode_event
-from relay.ingress.address import find_domain
 from relay.ingress.admission import Admission, Refusal
 from relay.ingress.trace import MAX_HOPS, count_hops, make_received
 from relay.model import Delivery, Envelope, Recipient, make_message_id
@@ -75,6 +75,7 @@ class _Transaction:
     parts: int = 0  # stored already
     body: bytes = b""  # not stored yet
     hops: int = 0
+    tail: bytes = b""  # the last two octets so far
     trouble: tuple[int, str, str] | None = None  # the reply that awaits its end
 
 
@@ -192,6 +193,7 @@ class Session:
             tx.hops = 1 + count_hops(content.octets)
         tx.size += len(content.octets)
         tx.body += content.octets
+        tx.tail = (tx.tail + content.octets[-2:])[-2:]
         if tx.trouble is not None:
             tx.body = b""
         elif tx.parts or len(tx.body) > INLINE_OCTETS:
@@ -322,6 +324,7 @@ def _split(tx: _Transaction) -> list[Delivery]:
             accepted=now,
             home=tx.home,
             alone=len(tx.recipients) == 1,
+            newline=tx.tail == b"\r\n",
         )
         for number, (domain, people) in enumerate(tx.recipients.items())
     ]

@@ -40,16 +40,39 @@ _PIPELINE_OCTETS = 1 << 20
 _PIPELINE_COMMANDS = 512
 
 
-class _Call:
-    """A command on its way, and the task that waits for its reply."""
+class Pending:
+    """A command on its way. ``wait`` for its reply, once, or never."""
 
-    __slots__ = ("octets", "parts", "script", "task")
+    __slots__ = ("_reply", "_task", "octets", "parts", "script")
 
     def __init__(self, parts: Sequence[Part], octets: int, script: Script | None) -> None:
         self.parts = parts
         self.octets = octets
         self.script = script
-        self.task: trio.lowlevel.Task | None = None
+        self._task: trio.lowlevel.Task | None = None
+        self._reply: outcome.Outcome[Reply] | None = None
+
+    async def wait(self) -> Reply:
+        """Return the reply. Raises StoreUnavailable, StoreFull, StoreError.
+
+        Cancelled, it leaves the command to run: nobody is interested in its reply any more.
+        """
+        if self._reply is not None:
+            return self._reply.unwrap()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._task = trio.lowlevel.current_task()
+        return await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def resolve(self, reply: Reply) -> None:
+        """Hand in the reply, or the exception, on the loop."""
+        self._reply = outcome.Error(reply) if isinstance(reply, Exception) else outcome.Value(reply)
+        if self._task is not None:
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task, self._reply)
 
 
 class Link:
@@ -69,7 +92,7 @@ class Link:
         )
         self._pool = pool  # a recipe for connections; the one we use is ours
         self._connection: AbstractConnection | None = None
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
         self._loop = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._work, name="store-link", daemon=True)
         self._closing = False
@@ -77,31 +100,31 @@ class Link:
 
     # -- the loop's side ----------------------------------------------------------------------
 
-    async def run(self, script: str, shard_key: str, *arguments: Part) -> Reply:
-        """Run a transition. ``shard_key`` is any key of its shard. Raises as ``call``."""
+    def start(self, script: str, shard_key: str, *arguments: Part) -> Pending:
+        """Send a transition on its way. ``shard_key`` is any key of its shard.
+
+        Raises StoreUnavailable when the link is closed.
+        """
         transition = SCRIPTS[script]
         parts = (b"EVALSHA", transition.digest, 1, shard_key, *arguments)
-        return await self._wait(_Call(parts, _count_octets(arguments), transition))
+        return self._hand_in(Pending(parts, _count_octets(arguments), transition))
+
+    async def run(self, script: str, shard_key: str, *arguments: Part) -> Reply:
+        """Run a transition and return its reply. Raises as ``call``."""
+        return await self.start(script, shard_key, *arguments).wait()
 
     async def call(self, *parts: Part) -> Reply:
         """Send a command and return its reply.
 
         Raises StoreUnavailable (with what is known about its execution), StoreFull, StoreError.
         """
-        return await self._wait(_Call(parts, _count_octets(parts), None))
+        return await self._hand_in(Pending(parts, _count_octets(parts), None)).wait()
 
-    async def _wait(self, call: _Call) -> Reply:
+    def _hand_in(self, call: Pending) -> Pending:
         if self._closing:
             raise StoreUnavailable("the link to the store is closed", executed=False)
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            # The command goes on; nobody is interested in its reply any more.
-            call.task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        call.task = trio.lowlevel.current_task()
         self._calls.put(call)
-        return await trio.lowlevel.wait_task_rescheduled(abort)
+        return call
 
     def close(self) -> None:
         """Let the thread finish what was handed in, then stop it."""
@@ -114,22 +137,18 @@ class Link:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._thread.join)
 
-    def _deliver(self, calls: list[_Call], replies: list[Reply]) -> None:
+    @staticmethod
+    def _deliver(calls: list[Pending], replies: list[Reply]) -> None:
         for call, reply in zip(calls, replies, strict=True):
-            task, call.task = call.task, None
-            if task is not None:
-                failed = isinstance(reply, Exception)
-                trio.lowlevel.reschedule(
-                    task, outcome.Error(reply) if failed else outcome.Value(reply)
-                )
+            call.resolve(reply)
 
     # -- the thread's side --------------------------------------------------------------------
 
     def _work(self) -> None:
         going = True
-        first: _Call | None = None
+        first: Pending | None = None
         while going:
-            calls: list[_Call] = []
+            calls: list[Pending] = []
             octets = 0
             while True:
                 try:
@@ -156,7 +175,7 @@ class Link:
                     break
         self._drop()
 
-    def _exchange(self, calls: list[_Call]) -> list[Reply]:
+    def _exchange(self, calls: list[Pending]) -> list[Reply]:
         """One round trip: a reply or an exception for each call, never an exception raised."""
         try:
             connection = self._connect()
@@ -177,7 +196,7 @@ class Link:
         return self._repeat_unknown(connection, calls, replies)
 
     @staticmethod
-    def _read(connection: AbstractConnection, call: _Call) -> Reply:
+    def _read(connection: AbstractConnection, call: Pending) -> Reply:
         try:
             return connection.read_response()
         except redis.exceptions.NoScriptError as error:
@@ -196,7 +215,7 @@ class Link:
             return StoreError(f"{name}: {text}")
 
     def _repeat_unknown(
-        self, connection: AbstractConnection, calls: list[_Call], replies: list[Reply]
+        self, connection: AbstractConnection, calls: list[Pending], replies: list[Reply]
     ) -> list[Reply]:
         """Somebody flushed the server's scripts: NOSCRIPT did not run, so it is safe to repeat."""
         lost = [i for i, r in enumerate(replies) if isinstance(r, redis.exceptions.NoScriptError)]

@@ -20,10 +20,10 @@ import msgspec
 import trio
 
 from relay.config import Config
-from relay.errors import StoreUnavailable
+from relay.errors import StoreFull, StoreUnavailable
 from relay.model import Claim, Delivery, read_home
 from relay.store.keys import SHARDS, find_shard, make_key, make_queue
-from relay.store.link import Link, Part
+from relay.store.link import Link, Part, Pending
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Delivery).decode
@@ -121,6 +121,19 @@ class Store:
             await self._forward_at_leisure(delivery)
         return bool(done)
 
+    async def accept_notice(self, notice: Delivery, event: bytes, content: bytes) -> bool:
+        """Accept mail that we wrote ourselves; waits for the store as long as it takes.
+
+        The id of a notice follows from what it is about, so that it is accepted once.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await self.accept([notice], event, content)
+            except (StoreUnavailable, StoreFull):
+                await trio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
     async def _insist_on_accept(self, home: int, arguments: Sequence[Part]) -> int:
         key = make_key(home, "ledger")
         give_up = trio.current_time() + _ACCEPT_PATIENCE
@@ -196,13 +209,20 @@ class Store:
         )
         return octets
 
-    async def record_attempt(self, claim: Claim, event: bytes) -> bool:
-        """Note that the final dot is about to go out. False: the claim has passed to another."""
-        return bool(
-            await self.link.run(
-                "attempt", make_key(claim.shard, "ledger"), claim.delivery.id, claim.token, event
-            )
+    def record_attempt(self, claim: Claim, event: bytes) -> Pending:
+        """Note that the final dot is about to go out; wait for the reply before it does.
+
+        Started early, its round trip hides behind the peer's. A reply of 0: the claim has passed
+        to another, nothing may be sent.
+        """
+        return self.link.start(
+            "attempt", make_key(claim.shard, "ledger"), claim.delivery.id, claim.token, event
         )
+
+    async def count_unknown(self, claim: Claim, recipients: int) -> None:
+        """Count recipients whose outcome we will never know: seen by us, not by ``reclaim``."""
+        name = "notices" if claim.delivery.notice else "ledger"
+        await self.link.call("HINCRBY", make_key(claim.shard, name), "unknown", recipients)
 
     async def settle(self, claim: Claim, event: bytes) -> bool:
         """End a claim: every open recipient has the message.

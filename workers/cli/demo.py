@@ -211,9 +211,11 @@ class Demo:
             await trio.sleep(_LOOK)
 
     async def _read(self, gateway: Gateway) -> None:
-        with contextlib.suppress(StoreUnavailable):  # the old figures will do for a moment
+        try:
             ledgers = await gateway.store.read_ledger()
-            self.ledger, self.notices = ledgers["ledger"], ledgers["notices"]
+        except* StoreUnavailable:
+            return  # the old figures will do: either it comes back, or `watch` says what happened
+        self.ledger, self.notices = ledgers["ledger"], ledgers["notices"]
 
     def _take_snapshot(self) -> Snapshot:
         return Snapshot(

@@ -39,7 +39,7 @@ async def test_accept_then_claim_then_settle(store: Store) -> None:
     claim = await claim_one(store)
     assert claim.delivery == delivery
     assert claim.body == b"hello"
-    assert await store.record_attempt(claim, b"{}")
+    assert await store.record_attempt(claim, b"{}").wait() == 1
     assert await store.settle(claim, b'{"event":"delivered"}')
 
     ledger = (await store.read_ledger())["ledger"]

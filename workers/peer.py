@@ -1,0 +1,331 @@
+"""One session with a receiving host: connect, TLS, and message after message until it ends.
+
+The SMTP is ``relay.smtp.client``'s; here are the socket, the clock and the store around it.
+
+Where a message is, line by line: claimed by us in the store, from the first octet to the last.
+Before the content goes out the store knows that the attempt is open; if we die after that,
+``reclaim`` treats its outcome as unknown (RFC 1047: nobody can know), before that as not sent.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+import trio
+
+from relay.config.schema import TlsLevel
+from relay.errors import (
+    NetworkError,
+    PeerClosed,
+    PeerSilent,
+    SourceUnusable,
+    StoreError,
+    StoreUnavailable,
+    TlsFailed,
+)
+from relay.model import Claim, Outcome
+from relay.net.connect import connect
+from relay.net.stream import Stream
+from relay.net.tls import make_client_context
+from relay.smtp.client import (
+    ClientSession,
+    Closed,
+    Finished,
+    LocalProtocolError,
+    Ready,
+    RecipientResult,
+    Refused,
+    RemoteProtocolError,
+    SendContent,
+    State,
+    TlsGo,
+)
+from relay.store.link import Pending
+from relay.store.queue import Store
+from workers.classify import classify_error, classify_reply
+from workers.route import Host, Path
+
+# RFC 5321 §4.5.3.2: how long the answer to each command may take, s. The initial 220 and what is
+# not named: five minutes.
+_PATIENCE = {"DATA": 120.0, ".": 600.0, "BDAT": 600.0}
+_COMMAND_PATIENCE = 300.0
+_BLOCK_PATIENCE = 180.0  # §4.5.3.2.5: for a piece of content to be taken
+# Not in the RFC: how long connecting may take. Longer than two lost SYNs (1 + 2 s), short enough
+# to try all hosts of a domain within one claim.
+_CONNECT_PATIENCE = 30.0
+_HANDSHAKE_PATIENCE = 60.0
+_QUIT_PATIENCE = 2.0
+
+
+class HostFailed(Exception):
+    """No session with this host: why, as an outcome for whoever was to be served."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.text)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one transaction brought: an outcome for each recipient, in order.
+
+    ``unknown``: the connection ended between the final dot and its answer. ``stale``: a kept
+    session had died before this message was begun, or the host would not hear MAIL.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    unknown: bool = False
+    stale: bool = False
+
+
+class ClaimLost(Exception):
+    """The claim has passed to another worker: drop it, say nothing."""
+
+
+class Peer:
+    """An open session with one host, from one source. Belongs to one task."""
+
+    def __init__(self, stream: Stream, host: Host, ehlo: str) -> None:
+        self._stream = stream
+        self._smtp = ClientSession(ehlo.encode("ascii"))
+        self._scope = trio.CancelScope()
+        self.host = host
+        self.sent = 0  # transactions so far
+
+    @property
+    def tls(self) -> str:
+        """TLS version and cipher, "" in clear."""
+        return self._stream.protocol
+
+    @property
+    def is_open(self) -> bool:
+        """True while another message may be begun."""
+        return self._smtp.can_begin
+
+    @property
+    def has_sent_content(self) -> bool:
+        """True while nobody knows whether the message was taken."""
+        return self._smtp.content_sent
+
+    # -- opening ------------------------------------------------------------------------------
+
+    async def open(self, level: TlsLevel, ca_file: str) -> None:
+        """Get to where a message may be begun. Raises HostFailed, NetworkError."""
+        with self._scope:
+            await self._greet()
+            if level != "none":
+                if self._smtp.capabilities.starttls:
+                    await self._start_tls(verify=level == "verify", ca_file=ca_file)
+                elif level != "opportunistic":
+                    raise TlsFailed("the host does not offer STARTTLS, which this site requires")
+        if self._scope.cancelled_caught:
+            if self._smtp.state is State.TLS:
+                raise TlsFailed("the TLS handshake does not come to an end")
+            raise PeerSilent(f"no answer to {self._smtp.awaiting or 'TLS'}: timed out")
+
+    async def _greet(self) -> None:
+        """Wait for greeting and EHLO."""
+        try:
+            event = await self._next_event()
+        except RemoteProtocolError as error:
+            outcome = classify_reply("CONNECT", 0, "", f"the host talks nonsense: {error}")
+            raise HostFailed(outcome) from error
+        if isinstance(event, Refused):
+            reply = event.reply
+            raise HostFailed(classify_reply(event.command, reply.code, reply.status, reply.text))
+        if not isinstance(event, Ready):
+            raise PeerClosed("the host closed the connection before it was ready")
+
+    async def _start_tls(self, *, verify: bool, ca_file: str) -> None:
+        """Upgrade. Raises TlsFailed when the host will not or cannot."""
+        self._smtp.start_tls()
+        try:
+            event = await self._next_event()
+            if not isinstance(event, TlsGo):
+                raise TlsFailed("the host offers STARTTLS and refuses it")
+            context = make_client_context(verify=verify, ca_file=ca_file)
+            self._scope.deadline = trio.current_time() + _HANDSHAKE_PATIENCE
+            await self._stream.start_tls(context, server_hostname=self.host.name)
+        except (PeerClosed, RemoteProtocolError) as error:
+            raise TlsFailed(f"TLS handshake failed: {error}") from error
+        self._smtp.tls_started()
+        await self._greet()
+
+    async def _next_event(self) -> object:
+        """Return the core's next event; reads and writes as needed. Raises NetworkError."""
+        smtp, stream = self._smtp, self._stream
+        while True:
+            event = smtp.next_event()
+            out = smtp.data_to_send()
+            if event is not None and not out:
+                return event
+            patience = _PATIENCE.get(smtp.awaiting, _COMMAND_PATIENCE)
+            self._scope.deadline = trio.current_time() + patience
+            if out:
+                await stream.send(out)
+            if event is not None:
+                return event
+            octets = await stream.receive()
+            if octets:
+                smtp.receive(octets)
+            else:
+                smtp.receive_eof()
+
+    # -- a message ----------------------------------------------------------------------------
+
+    async def deliver(self, claim: Claim, store: Store, attempt: bytes) -> Verdict:
+        """Send a message; ``attempt`` is the event that opens the attempt in the store.
+
+        Never raises for what the peer does. Raises ClaimLost; StoreUnavailable when the message
+        could not be read (nothing was sent then).
+        """
+        self._scope = trio.CancelScope()
+        self.sent += 1
+        reason = ""
+        try:
+            with self._scope:
+                return _judge(await self._transact(claim, store, attempt))
+            reason = "the host took too long to answer"
+        except RemoteProtocolError as error:
+            reason = f"the host talks nonsense: {error}"
+        except (PeerClosed, PeerSilent) as error:
+            reason = str(error)
+        except (ClaimLost, StoreUnavailable, StoreError):
+            self._smtp.abandon("")
+            raise
+        unknown = self._smtp.content_sent
+        return _judge(self._smtp.abandon(reason), unknown=unknown)
+
+    async def _transact(
+        self, claim: Claim, store: Store, attempt: bytes
+    ) -> tuple[RecipientResult, ...]:
+        delivery = claim.delivery
+        self._smtp.begin(delivery.envelope, delivery.size, final_newline=delivery.newline)
+        # On its way while the peer looks at the envelope: its round trip costs no time.
+        recorded = store.record_attempt(claim, attempt)
+        part = 0
+        while True:
+            event = await self._next_event()
+            if isinstance(event, SendContent):
+                part = await self._send_content(claim, store, recorded, part)
+            elif isinstance(event, Finished):
+                return event.results
+            elif isinstance(event, Closed):
+                raise PeerClosed("the host closed the connection")
+
+    async def _send_content(self, claim: Claim, store: Store, recorded: Pending, part: int) -> int:
+        """Send parts of the message from ``part`` on, as many as the peer takes now."""
+        self._scope.deadline = math.inf  # the store has patience of its own
+        if not await recorded.wait():
+            raise ClaimLost(claim.delivery.id)
+        chunks = claim.delivery.chunks
+        while part < chunks and self._smtp.takes_content:
+            self._scope.deadline = math.inf
+            octets = claim.body
+            if octets is None:
+                octets = await store.read_part(claim.delivery, part)
+            if octets is None:
+                raise StoreError(f"part {part} of the message is not in the store any more")
+            part += 1
+            self._scope.deadline = trio.current_time() + _BLOCK_PATIENCE
+            await self._stream.send(self._smtp.content(octets, part == chunks))
+        return part
+
+    # -- the end ------------------------------------------------------------------------------
+
+    async def quit(self) -> None:
+        """Say QUIT and close; waits a moment for the answer, as politeness asks."""
+        try:
+            with trio.move_on_after(_QUIT_PATIENCE):
+                self._smtp.quit()
+                await self._next_event()
+        except (NetworkError, RemoteProtocolError, LocalProtocolError):
+            pass  # it was over anyway
+        finally:
+            self._stream.close()
+
+    def close(self) -> None:
+        """Close at once."""
+        self._stream.close()
+
+
+async def open_peer(path: Path, source: str, ehlo: str, *, ca_file: str) -> Peer:
+    """Open a session with the first host of ``path`` that will have one, from ``source``.
+
+    Raises HostFailed when no host will, with the outcome of the last one tried (RFC 5321 §5.1);
+    SourceUnusable when our own address is the trouble.
+    """
+    failure: HostFailed | None = None
+    for host in path.hosts:
+        try:
+            return await _open_host(host, path, source, ehlo, ca_file)
+        except HostFailed as error:
+            failure = error
+    assert failure is not None, "a path has at least one host"
+    raise failure
+
+
+async def _open_host(host: Host, path: Path, source: str, ehlo: str, ca_file: str) -> Peer:
+    """One host, with TLS as the path demands it. Raises HostFailed, SourceUnusable."""
+    try:
+        return await _open(host, path.tls, source, ehlo, ca_file)
+    except TlsFailed as error:
+        if path.tls != "opportunistic":
+            raise HostFailed(classify_error(error, "STARTTLS")) from error
+    except SourceUnusable:
+        raise
+    except NetworkError as error:
+        raise HostFailed(classify_error(error)) from error
+    # Nothing demanded TLS, and this host's is broken: RFC 7435 §3, better in clear than not.
+    try:
+        return await _open(host, "none", source, ehlo, ca_file)
+    except NetworkError as error:
+        raise HostFailed(classify_error(error)) from error
+
+
+async def _open(host: Host, level: TlsLevel, source: str, ehlo: str, ca_file: str) -> Peer:
+    stream: Stream | None = None
+    with trio.move_on_after(_CONNECT_PATIENCE):
+        stream = await connect(host.address, host.port, source=source)
+    if stream is None:
+        raise PeerSilent(f"cannot connect to {host.address} port {host.port}: timed out")
+    peer = Peer(stream, host, ehlo)
+    try:
+        await peer.open(level, ca_file)
+    except BaseException:
+        peer.close()
+        raise
+    return peer
+
+
+def _judge(results: Iterable[RecipientResult], *, unknown: bool = False) -> Verdict:
+    results = tuple(results)
+    return Verdict(
+        tuple(
+            _judge_local(result)
+            if result.local
+            else classify_reply(
+                result.command,
+                result.reply.code,
+                result.reply.status,
+                result.reply.text,
+                temporary=result.temporary,
+            )
+            for result in results
+        ),
+        unknown=unknown,
+        stale=all(
+            result.command == "MAIL" and (result.local or result.reply.code == 421)
+            for result in results
+        ),
+    )
+
+
+def _judge_local(result: RecipientResult) -> Outcome:
+    """What we found out ourselves was not said by the host: no code that a notice could quote."""
+    reply = result.reply
+    judged = classify_reply(
+        result.command, reply.code, reply.status, reply.text, temporary=result.temporary
+    )
+    return msgspec.structs.replace(judged, code=0)

@@ -1,0 +1,322 @@
+"""The pool of a worker process: claims what may go, finds source and path, fills the lanes.
+
+    Pool.run
+    ├── _claim_from ...     one per shard: claim, place, sleep until there may be more
+    ├── Lane sessions ...   one task per open SMTP session
+    ├── _place_slowly ...   deliveries whose path is not known yet: DNS must not hold up the others
+    ├── _renew              a sign of life for everything held
+    ├── _reclaim            what dead workers held
+    └── _forward            deliveries on their way between shards
+
+Stopping has two phases: claim nothing more, give back what was not begun; then let sessions
+finish what they hold, for at most the grace time.
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
+import trio
+
+from relay.config import Config
+from relay.config.schema import Source
+from relay.errors import SourceUnusable, StoreError, StoreUnavailable
+from relay.events import EventLog, decode_event, encode_event
+from relay.model import Blame, Claim, Disposition, Outcome
+from relay.store.keys import SHARDS, make_tag
+from relay.store.queue import Store
+from workers.ending import Ending
+from workers.lane import Lane
+from workers.rotation import Rotation
+from workers.route import Path, Router, find_family
+from workers.schedule import is_expired
+
+_log = logging.getLogger("outgate.worker")
+
+_MOST = 100  # deliveries of one claim
+_OCTETS = 4 << 20  # bodies of one claim
+_INLINE = 256 * 1024  # bodies up to this size come with the claim
+_HELD_OCTETS = 128 << 20  # above this, claims come without bodies
+# A claim that brought little was too early: a pause lets more gather, and costs this much delay.
+_PAUSE = 0.004
+# Wake-ups can be missed (they are published to whoever listens, once): look anyway, s.
+_LOOK = 5.0
+_FORWARD = 10.0
+_SOURCE_REST = 60.0  # a source whose address is gone is tried again after this long
+
+
+class Pool:
+    """One worker process' share of the work, for some sources."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        sources: Iterable[Source],
+        store: Store,
+        router: Router,
+        events: EventLog,
+    ) -> None:
+        self._config = config
+        self._settings = config.delivery
+        self._store = store
+        self._router = router
+        self._events = events
+        self._ending = Ending(config, store, events)
+        self._sources = {source.name: source for source in sources}
+        self._rotations = {
+            pool: Rotation({n: w for n, w in members.items() if n in self._sources})
+            for pool, members in config.pool.items()
+            if any(w for n, w in members.items() if n in self._sources)
+        }
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._resting: dict[str, float] = {}  # source name -> trio time when it is tried again
+        self._held: dict[str, Claim] = {}  # by delivery id
+        self._held_octets = 0
+        self._asked = 0  # deliveries that claims under way may bring
+        self._room = trio.lowlevel.ParkingLot()
+        self._bells = [trio.Event() for _ in range(SHARDS)]
+        self._worker = os.urandom(5).hex()
+        self._claims = 0
+        self._nursery: trio.Nursery
+
+    def __repr__(self) -> str:
+        return f"<Pool {' '.join(self._sources)}: {len(self._held)} held, {len(self._lanes)} lanes>"
+
+    def ring(self, tag: str) -> None:
+        """Something may go in the shard with this hash tag: look now."""
+        for shard in range(SHARDS):
+            if tag == make_tag(shard):
+                self._bells[shard].set()
+
+    async def run(self, stop: trio.Event) -> None:
+        """Work until ``stop`` is set, then finish what is held."""
+        async with trio.open_nursery() as background:
+            background.start_soon(self._renew)
+            background.start_soon(self._every, self._settings.claim / 2, self._reclaim)
+            background.start_soon(self._every, _FORWARD, self._forward)
+            async with trio.open_nursery() as deliveries:
+                self._nursery = deliveries
+                async with trio.open_nursery() as intake:
+                    for shard in range(SHARDS):
+                        for pool in self._rotations:
+                            intake.start_soon(self._claim_from, shard, pool)
+                    await stop.wait()
+                    intake.cancel_scope.cancel()
+                await self._drain(deliveries)
+            background.cancel_scope.cancel()
+
+    async def _drain(self, deliveries: trio.Nursery) -> None:
+        deliveries.cancel_scope.deadline = trio.current_time() + self._settings.grace
+        left = [claim for lane in self._lanes.values() for claim in lane.stop()]
+        await self._give_back(left)
+
+    async def _give_back(self, claims: list[Claim]) -> None:
+        """Claims that were not begun: others can have them at once. Bounded in time.
+
+        What cannot be given back, and what is cut off when the grace time ends, ``reclaim`` finds
+        when its claim ends: only there is it known which attempts were open.
+        """
+        with trio.move_on_after(self._settings.grace):
+            async with trio.open_nursery() as nursery:
+                for claim in claims:
+                    nursery.start_soon(self._ending.give_back, claim)
+                    self._finish(claim)
+
+    # -- claiming -----------------------------------------------------------------------------
+
+    async def _claim_from(self, shard: int, pool: str) -> None:
+        while True:
+            # Before the look: a ring during the look must not be forgotten.
+            self._bells[shard] = trio.Event()
+            try:
+                found, wait = await self._look(shard, pool)
+            except (StoreUnavailable, StoreError) as error:
+                _log.warning("%s; trying again", error)
+                await trio.sleep(1)
+                continue
+            if found >= _MOST // 2:
+                continue
+            if found:
+                await trio.sleep(_PAUSE)
+                continue
+            with trio.move_on_after(min(wait, _LOOK)):
+                await self._bells[shard].wait()
+                await trio.sleep(_PAUSE)
+
+    async def _look(self, shard: int, pool: str) -> tuple[int, float]:
+        """Claim once and place; return how many there were, and when to look again (s)."""
+        if not self._can_send(pool):
+            return 0, 1.0
+        while (room := self._settings.in_flight - len(self._held) - self._asked) <= 0:
+            await self._room.park()
+        most = min(_MOST, room)
+        self._asked += most
+        self._claims += 1
+        try:
+            claimed = await self._store.claim(
+                shard,
+                pool,
+                token=f"{self._worker}-{self._claims}",
+                most=most,
+                octets=_OCTETS,
+                inline=_INLINE if self._held_octets < _HELD_OCTETS else 0,
+            )
+        finally:
+            self._asked -= most
+        for claim in claimed.claims:
+            self._held[claim.delivery.id] = claim
+            self._held_octets += len(claim.body or b"")
+            self._place(claim, pool)
+        return len(claimed.claims), math.inf if claimed.wait is None else claimed.wait
+
+    def _finish(self, claim: Claim) -> None:
+        """A claim has ended: there is room for another."""
+        if self._held.get(claim.delivery.id) is claim:
+            del self._held[claim.delivery.id]
+            self._held_octets -= len(claim.body or b"")
+        if self._room:
+            self._room.unpark()
+
+    # -- placing ------------------------------------------------------------------------------
+
+    def _find_resting(self) -> set[str]:
+        now = trio.current_time()
+        self._resting = {name: until for name, until in self._resting.items() if until > now}
+        return set(self._resting)
+
+    def _can_send(self, pool: str) -> bool:
+        if not self._resting:
+            return True
+        resting = self._find_resting()
+        members = self._config.pool[pool]
+        return any(w and n in self._sources and n not in resting for n, w in members.items())
+
+    def _place(self, claim: Claim, pool: str) -> None:
+        """Give a claim to a lane: now if the path is known, otherwise as soon as it is."""
+        if is_expired(claim.delivery.accepted, time.time(), self._settings.expire):
+            self._nursery.start_soon(self._end_expired, claim)
+            return
+        rotation = self._rotations.get(pool)
+        without = self._find_resting() if self._resting else set()
+        name = rotation.next(without) if rotation is not None else None
+        if name is None:
+            # Our own trouble is no attempt: the message waits, and its retries do not grow.
+            self._nursery.start_soon(self._wait_for_source, claim)
+            return
+        source = self._sources[name]
+        path = self._router.find_now(claim.delivery.domain, find_family(source.address))
+        if path is not None:
+            self._find_lane(source, path).put(claim)
+        else:
+            self._nursery.start_soon(self._place_slowly, claim, source)
+
+    async def _place_slowly(self, claim: Claim, source: Source) -> None:
+        path = await self._router.find(claim.delivery.domain, find_family(source.address))
+        if isinstance(path, Path):
+            self._find_lane(source, path).put(claim)
+            return
+        await self._end_for_all(claim, path)
+
+    def _find_lane(self, source: Source, path: Path) -> Lane:
+        lane = self._lanes.get((source.name, path.key))
+        if lane is None or lane.path is not path:
+            lane = self._renew_lane(source, path)
+        return lane
+
+    def _renew_lane(self, source: Source, path: Path) -> Lane:
+        """Make a lane, or let an old one know the path's present hosts."""
+        key = (source.name, path.key)
+        lane = self._lanes.get(key)
+        if lane is not None:
+            lane.path = path
+            return lane
+        if len(self._lanes) >= 2 * self._settings.in_flight:
+            self._lanes = {k: lane for k, lane in self._lanes.items() if not lane.is_idle}
+        lane = self._lanes[key] = Lane(
+            source,
+            path,
+            settings=self._settings,
+            store=self._store,
+            ending=self._ending,
+            nursery=self._nursery,
+            done=self._finish,
+            misplaced=self._replace,
+        )
+        return lane
+
+    def _replace(self, source: Source, claims: list[Claim], error: SourceUnusable) -> None:
+        """A source's address is not on this machine (any more): rest it, move its work."""
+        if source.name not in self._resting:
+            _log.error("source %s: %s; resting it for %d s", source.name, error, _SOURCE_REST)
+            self._events.write(
+                encode_event(
+                    {
+                        "time": time.time(),
+                        "event": "suspended",
+                        "source": source.name,
+                        "text": str(error),
+                        "wait": _SOURCE_REST,
+                    }
+                )
+            )
+        self._resting[source.name] = trio.current_time() + _SOURCE_REST
+        for claim in claims:
+            self._place(claim, claim.delivery.pool)
+
+    # -- ends without an attempt -----------------------------------------------------------------
+
+    async def _end_expired(self, claim: Claim) -> None:
+        outcome = Outcome(
+            Disposition.DEFERRED, Blame.HOST, status="4.4.7", text=_tell_last(claim.previous)
+        )
+        await self._end_for_all(claim, outcome)
+
+    async def _end_for_all(self, claim: Claim, outcome: Outcome) -> None:
+        count = len(claim.delivery.envelope.recipients)
+        await self._ending.end(claim, [outcome] * count, host_failed=True)
+        self._finish(claim)
+
+    async def _wait_for_source(self, claim: Claim) -> None:
+        await self._ending.give_back(claim, wait=_SOURCE_REST / 4)
+        self._finish(claim)
+
+    # -- background ---------------------------------------------------------------------------
+
+    async def _renew(self) -> None:
+        while True:
+            await trio.sleep(self._settings.claim / 3)
+            try:
+                await self._store.renew(list(self._held.values()))
+            except (StoreUnavailable, StoreError) as error:
+                _log.warning("cannot renew claims: %s", error)
+
+    async def _every(self, seconds: float, role: Callable[[int], Awaitable[None]]) -> None:
+        """Do a role's round for all shards, from time to time."""
+        while True:
+            try:
+                for shard in range(SHARDS):
+                    await role(shard)
+            except (StoreUnavailable, StoreError) as error:
+                _log.warning("%s; trying again", error)
+            await trio.sleep(seconds)
+
+    async def _reclaim(self, shard: int) -> None:
+        for event in await self._store.reclaim(shard):
+            self._events.write(event)
+
+    async def _forward(self, shard: int) -> None:
+        for delivery in await self._store.read_outbox(shard):
+            await self._store.forward(delivery)
+
+
+def _tell_last(previous: bytes) -> str:
+    """Return what the last attempt of an expired delivery met, from its event."""
+    try:
+        people = decode_event(previous)["recipients"]
+        return str(people[0]["text"]) if isinstance(people, list) else ""
+    except (msgspec.DecodeError, LookupError, TypeError):
+        return "it could not be tried in time"

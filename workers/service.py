@@ -1,0 +1,87 @@
+"""The worker process: sources, the pool, the link, and an orderly end.
+
+serve
+├── wait_for_stop          signals
+├── events.run             writes the event log
+└── Pool.run               claims, lanes, housekeeping (see pool.py)
+"""
+
+import logging
+
+import trio
+
+from relay.config import Config
+from relay.config.schema import Source
+from relay.errors import SourceUnusable, StartError
+from relay.events import EventLog
+from relay.net.connect import bind_source
+from relay.net.tls import make_client_context
+from relay.ready import say_ready
+from relay.signals import wait_for_stop
+from relay.store.durability import require_durability
+from relay.store.embedded import find_url
+from relay.store.keys import WAKE_CHANNEL
+from relay.store.link import Bell, Link
+from relay.store.queue import Store
+from workers.pool import Pool
+from workers.resolver import Resolver
+from workers.route import Router
+
+_log = logging.getLogger("outgate.worker")
+
+
+async def serve(config: Config, names: tuple[str, ...] = ()) -> None:
+    """Deliver from the named sources (all, if none is named) until SIGTERM or SIGINT.
+
+    Raises StartError when no source can be used, or the store cannot.
+    """
+    sources = [source for source in config.source if not names or source.name in names]
+    check_sources(sources)
+    if any(site.tls == "verify" for site in config.site):
+        make_client_context(verify=True, ca_file=config.delivery.ca_file)  # fails now or never
+    link = Link(find_url(config), timeout=config.store.timeout)
+    try:
+        for weakness in await require_durability(link, level=config.store.durability):
+            _log.warning("the store can lose acknowledged mail: %s", weakness)
+        await _run(config, sources, link)
+    finally:
+        await link.aclose()
+
+
+def check_sources(sources: list[Source]) -> None:
+    """Try to bind each source: one that cannot be is reported, none that can is a StartError."""
+    problems = []
+    for source in sources:
+        try:
+            bind_source(source.address).close()
+        except SourceUnusable as error:
+            problems.append(f"source {source.name}: {error}")
+            _log.warning("source %s: %s", source.name, error)
+    if sources and len(problems) == len(sources):
+        raise StartError(
+            f"no source can be used: {'; '.join(problems)}. "
+            "Add the addresses to this machine, or correct source.address"
+        )
+
+
+async def _run(config: Config, sources: list[Source], link: Link) -> None:
+    store = Store(link, config)
+    events = EventLog(config.log.events)
+    pool = Pool(
+        config,
+        sources=sources,
+        store=store,
+        router=Router(config, Resolver(config.dns)),
+        events=events,
+    )
+    bell = Bell(link.url, WAKE_CHANNEL, pool.ring)
+    stop = trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(events.run)
+            nursery.start_soon(wait_for_stop, stop.set)
+            say_ready()
+            await pool.run(stop)
+            nursery.cancel_scope.cancel()
+    finally:
+        await bell.aclose()
