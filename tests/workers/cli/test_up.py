@@ -102,6 +102,8 @@ def test_store_that_cannot_start_ends_up(
 def test_directory_of_the_user_does_not_replace_our_code(tmp_path: Path) -> None:
     """A directory ``workers`` where the user happens to be is not what the children run."""
     (tmp_path / "workers" / "cli").mkdir(parents=True)
+    for package in ("workers", "workers/cli"):
+        (tmp_path / package / "__init__.py").touch()
     (tmp_path / "workers" / "cli" / "__main__.py").write_text("print('hijacked', flush=True)")
     path = tmp_path / "o.toml"
     path.write_text(
