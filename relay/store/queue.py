@@ -55,6 +55,15 @@ class Claimed:
     wait: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a delivery is: "ready", "due" or "claimed"; ``until``: due when, or claimed until."""
+
+    state: str
+    attempts: int
+    until: float | None
+
+
 class Store:
     """The transitions, over one link. All times are seconds, all sizes octets."""
 
@@ -66,6 +75,7 @@ class Store:
         self._body_lifetime = int((config.delivery.expire + _BODY_MARGIN) * 1000)
         # While a message is queued its story must not expire, whatever happens to it.
         self._story_lifetime = self._body_lifetime + self._remember
+        self._pools = tuple(config.pool)
         self._unknown_outcome = config.delivery.unknown_outcome
 
     # -- accepting ----------------------------------------------------------------------------
@@ -356,8 +366,33 @@ class Store:
             result[name] = total
         return result
 
+    async def read_counts(self) -> dict[str, int]:
+        """Return what the store holds: queues, claimed deliveries, deliveries between shards."""
+        counts = {"queues": 0, "claimed": 0, "forwarding": 0}
+        for shard in range(SHARDS):
+            counts["claimed"] += await self.link.call("ZCARD", make_key(shard, "claims"))
+            counts["forwarding"] += await self.link.call("HLEN", make_key(shard, "outbox"))
+            for pool in self._pools:
+                counts["queues"] += await self.link.call("ZCARD", make_key(shard, "agenda", pool))
+        return counts
+
+    async def read_place(self, delivery_id: str, domain: str) -> Place | None:
+        """Return where a delivery is now; None when it has ended (or never was)."""
+        shard = find_shard(domain)
+        key = make_key(shard, "delivery", delivery_id)
+        queue, attempts, claimed = await self.link.call("HMGET", key, "q", "n", "t")
+        if queue is None:
+            return None
+        if claimed is not None:
+            score = await self.link.call("ZSCORE", make_key(shard, "claims"), delivery_id)
+            return Place("claimed", int(attempts), float(score or 0) / 1000)
+        score = await self.link.call("ZSCORE", make_key(shard, "due", queue.decode()), delivery_id)
+        if score is not None:
+            return Place("due", int(attempts), float(score) / 1000)
+        return Place("ready", int(attempts), None)
+
     async def read_story(self, message_id: str) -> list[bytes]:
-        """Return a message's events, oldest first; empty when nothing is known of it.
+        """Return a message's events, by shard, each oldest first; empty when it is not known.
 
         Raises ValueError when this is no message id.
         """

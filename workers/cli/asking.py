@@ -1,0 +1,23 @@
+"""How a command that only asks gets to the store: one link, no durability check, then gone."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from relay.config import Config
+from relay.errors import StartError, StoreUnavailable
+from relay.store.embedded import find_url
+from relay.store.link import Link
+from relay.store.queue import Store
+
+
+@asynccontextmanager
+async def open_store(config: Config) -> AsyncIterator[Store]:
+    """Connect to the running system's store. Raises StartError when there is none."""
+    link = Link(find_url(config), timeout=config.store.timeout)
+    try:
+        await link.call("PING")
+        yield Store(link, config)
+    except StoreUnavailable as error:
+        raise StartError(f"{error}; is it running? start it with `outgate up`") from error
+    finally:
+        await link.aclose()
