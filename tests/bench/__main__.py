@@ -12,7 +12,7 @@ from tests.bench import machine
 from tests.bench.memory import measure_idle, measure_large
 from tests.bench.progress import Progress
 from tests.bench.report import Report, name_load
-from tests.bench.system import DEFAULT, SYSTEMS, BenchFailed
+from tests.bench.system import SYSTEMS, BenchFailed
 from tests.bench.throughput import Load, measure
 from tests.kit import postfix, sink
 
@@ -39,7 +39,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nbench: interrupted; what was measured until then:\n")
-    report.show(Console(width=None if sys.stdout.isatty() else 120))
+    report.show(Console(width=None if sys.stdout.isatty() else 140))
     if options.json:
         options.json.write_text(json.dumps(report.as_json(), indent=2) + "\n")
     return 0 if all(kept for _, kept in report.promises()) or options.quick else 1
@@ -89,7 +89,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--only", choices=_PARTS, action="append", help="a part; may repeat")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
     options = parser.parse_args()
-    options.only = list(options.only or (*DEFAULT, "memory"))
+    options.only = list(options.only or _PARTS)
     options.size = options.size or list(_COUNTS)
     options.rounds = options.rounds or (1 if options.quick else 3)
     return options

@@ -70,13 +70,13 @@ class Report:
                 self.large.p99 <= _P99,
             )
 
-    def ratios(self) -> dict[Load, float]:
-        """Return outgate's median rate to Postfix's, for each load that both have run."""
+    def ratios(self, system: str = "postfix") -> dict[Load, float]:
+        """Return outgate's median rate to that of ``system``, for each load that both have run."""
         groups = group(self.runs)
         return {
-            load: _median(outgate) / _median(postfix)
+            load: _median(outgate) / _median(theirs)
             for (name, load), outgate in groups.items()
-            if name == "outgate" and (postfix := groups.get(("postfix", load)))
+            if name == "outgate" and (theirs := groups.get((system, load)))
         }
 
     def show(self, console: Console) -> None:
@@ -86,8 +86,9 @@ class Report:
         if self.runs:
             console.print(_throughput_table(group(self.runs)))
             console.print(_process_table(group(self.runs)))
-        for load, ratio in self.ratios().items():
-            console.print(f"{name_load(load)}: outgate passes {ratio:.2f} x as many as Postfix")
+        for system in ("postfix", "postfix-as-installed"):
+            for load, ratio in self.ratios(system).items():
+                console.print(f"{name_load(load)}: outgate passes {ratio:.2f} x what {system} does")
         if self.idle:
             console.print(
                 f"Idle: ingress {self.idle.start} KiB at the start, {self.idle.held} KiB with "

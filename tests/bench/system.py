@@ -100,4 +100,3 @@ SYSTEMS: dict[str, Callable[[int], AbstractContextManager[Running]]] = {
     "outgate": open_outgate,
     "postfix-as-installed": open_postfix_as_installed,
 }
-DEFAULT = ("generator", "postfix", "outgate")
