@@ -19,6 +19,7 @@ from relay.errors import StartError
 from relay.store.binary import find_binary
 from relay.store.embedded import EmbeddedServer, find_url, hold_state_dir, open_embedded
 from relay.store.ping import Answer, ask_shutdown, ping
+from tests.kit.alive import is_alive
 
 _ROOT = Path(__file__).parents[3]
 
@@ -233,6 +234,7 @@ async def test_next_start_works_after_kill_of_the_supervisor(tmp_path: Path, tet
     assert supervisor.stdout.readline() == b"up\n"
     supervisor.stdout.close()
     url = find_url(config)
+    left = json.loads((tmp_path / "state/store/connection.json").read_text())["pid"]
     with _connect(url) as client:
         client.set("key", "value")
 
@@ -246,7 +248,7 @@ async def test_next_start_works_after_kill_of_the_supervisor(tmp_path: Path, tet
     async with open_embedded(config) as server:
         with _connect(server.url) as client:
             assert client.get("key") == "value"
-    assert ping(url) is Answer.NOTHING
+        assert not is_alive(left)
 
 
 @pytest.mark.usefixtures("binary")

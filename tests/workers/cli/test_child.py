@@ -11,6 +11,7 @@ import trio
 
 from relay.errors import StartError
 from relay.process import Backoff, describe_end
+from tests.kit.alive import is_alive
 from workers.cli.child import Child
 
 _ROOT = Path(__file__).parents[3]
@@ -165,16 +166,8 @@ async def test_child_dies_with_a_parent_that_was_killed() -> None:
     parent.wait()
 
     with trio.fail_after(10):
-        while _is_alive(pid):  # noqa: ASYNC110
+        while is_alive(pid):  # noqa: ASYNC110
             await trio.sleep(0.01)
-
-
-def _is_alive(pid: int) -> bool:
-    # Nobody may be there to reap it (in a container without an init): a zombie is dead.
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_waits_double_until_something_has_lived() -> None:
