@@ -185,7 +185,9 @@ class Peer:
         reason = ""
         try:
             with self._scope:
-                return _judge(await self._transact(claim, store, attempt))
+                results = await self._transact(claim, store, attempt)
+                # Still True when the peer closed in good order instead of answering the dot.
+                return _judge(results, unknown=self._smtp.content_sent)
             reason = "the host took too long to answer"
         except RemoteProtocolError as error:
             reason = f"the host talks nonsense: {error}"
@@ -316,7 +318,8 @@ def _judge(results: Iterable[RecipientResult], *, unknown: bool = False) -> Verd
         ),
         unknown=unknown,
         stale=all(
-            result.command == "MAIL" and (result.local or result.reply.code == 421)
+            result.command == "MAIL"
+            and ((result.local and result.temporary) or result.reply.code == 421)
             for result in results
         ),
     )
