@@ -12,7 +12,13 @@ import re
 #   Local-part = Dot-string / Quoted-string
 # Wider than Dot-string on purpose: docomo.ne.jp and others have handed out addresses with dots
 # in a row or at the end, and a relay that refuses them refuses real people.
-_LOCAL = rb'(?:[^\x00-\x20\x7f"(),:;<>@\[\\\]]+|"(?:[^\x00-\x1f\x7f"\\]|\\[\x20-\x7e])*")'
+# Narrower than Quoted-string: no blanks and no angle brackets, even quoted. We would have to say
+# the address to the next server, and whether its parser agrees with ours about the quotes is not
+# worth finding out (relay/smtp/extensions.py refuses to send them).
+_LOCAL = (
+    rb'(?:[^\x00-\x20\x7f"(),:;<>@\[\\\]]+'
+    rb'|"(?:[^\x00-\x20\x7f"\\<>]|\\[\x21-\x3b\x3d\x3f-\x7e])*")'
+)
 # Domain = sub-domain *("." sub-domain); with the underscore of the wild and U-labels (RFC 6531).
 _LABEL = rb"[A-Za-z0-9_\x80-\xff](?:[A-Za-z0-9_\x80-\xff-]*[A-Za-z0-9_\x80-\xff])?"
 _DOMAIN = rb"(?:" + _LABEL + rb"(?:\." + _LABEL + rb")*\.?|\[[0-9A-Za-z:.]+\])"
