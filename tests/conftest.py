@@ -1,5 +1,10 @@
-"""Fixtures for all tests: the store's server, and the link and the queue on it."""
+"""Fixtures for all tests: the store's server, and the link and the queue on it.
 
+Where something is missing (a program, the corpus), a test that needs it skips and says so. In CI
+(CI=true) everything is there, so a skipped test is a failure.
+"""
+
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,6 +14,12 @@ from relay.config import Config, read
 from relay.store.link import Link
 from relay.store.queue import Store
 from tests.kit.redis import Server, open_server
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
