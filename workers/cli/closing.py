@@ -1,5 +1,8 @@
 """What the demo says at the end: the books, what was wrong if anything was, and what to try next."""
 
+import os
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -15,10 +18,11 @@ from workers.emulation.receiver import Receiver
 from workers.emulation.sender import Sender
 
 _FOUND = {
-    "accepted": "recipients of the {messages:,} messages that got a 250",
+    "accepted": "recipients of the {books.messages:,} messages that got a 250",
     "delivered": "found at their receivers, by recipient and hash",
-    "bounced": "the sender had a report about each",
+    "bounced": "the sender had a report about each ({notices[delivered]:,} messages)",
     "queued": "",
+    "unknown": "answer not seen; so many of these were taken all the same",
 }
 
 
@@ -69,9 +73,8 @@ def print_result(console: Console, result: Result, problems: list[str]) -> None:
     console.print()
     console.print(_draw_findings(result))
     console.print()
-    for problem in problems:
-        console.print(Text.assemble(("  wrong  ", "bold red"), problem))
     if problems:
+        console.print(_draw_problems(problems))
         console.print(Text("The books do not close.", style="bold red"))
     else:
         console.print(Text("The books close: nothing was lost.", style="bold green"))
@@ -79,17 +82,16 @@ def print_result(console: Console, result: Result, problems: list[str]) -> None:
 
 def _draw_books(result: Result) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
-    table.add_row(Text("The books", style="bold"), "ledger", "outside", "")
+    table.add_column(no_wrap=True, min_width=9)
+    table.add_column(no_wrap=True, min_width=7, justify="right")
+    table.add_column(no_wrap=True, min_width=7, justify="right")
+    table.add_column(style="dim")
+    table.add_row(Text("The books", style="bold"), "ledger", "counted", "")
     for name, text in _FOUND.items():
-        outside = getattr(result.books, name, None)
-        shown = "" if outside is None else f"{outside:,}"
-        explained = text.format(messages=result.books.messages)
+        counted = getattr(result.books, name, None)
+        explained = text.format(books=result.books, notices=result.notices)
+        shown = "" if counted is None else f"{counted:,}"
         table.add_row(name, f"{result.ledger[name]:,}", shown, explained)
-    table.add_row("notices", f"{result.notices['accepted']:,}", "", "bounce reports that we made")
     return table
 
 
@@ -99,6 +101,15 @@ def _draw_findings(result: Result) -> Table:
     table.add_column()
     for name, text in _find(result):
         table.add_row(name, text)
+    return table
+
+
+def _draw_problems(problems: list[str]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold red")
+    table.add_column()
+    for problem in problems:
+        table.add_row("wrong", problem)
     return table
 
 
@@ -113,13 +124,7 @@ def _find(result: Result) -> Iterator[tuple[str, str]]:
     yield "rotation", _describe_rotation(result.sources)
     yield "TLS", _describe_tls(result)
     yield "trouble", _describe_trouble(result.receivers)
-    yield (
-        "time",
-        (
-            f"{result.sending:.1f} s to accept ({books.messages / max(result.sending, 0.001):.0f} "
-            f"messages/s), {result.emptying:.1f} s until nothing was queued"
-        ),
-    )
+    yield "time", f"{result.sending:.1f} s to accept, {result.emptying:.1f} s to empty the queue"
     if result.left_out:
         yield "left out", _list(result.left_out, "files")
     if result.sender.refused:
@@ -129,7 +134,7 @@ def _find(result: Result) -> Iterator[tuple[str, str]]:
 def _describe_repeats(books: Books) -> str:
     if not books.twice:
         return "no copy arrived twice"
-    return f"{books.twice} copies, where the receiver hung up between final dot and 250"
+    return f"{books.twice} copies, where a receiver left between final dot and 250"
 
 
 def _describe_rotation(sources: tuple[SourceCount, ...]) -> str:
@@ -144,8 +149,8 @@ def _describe_tls(result: Result) -> str:
     clear = [r.domains[0] for r in result.receivers if not r.behaviour.starttls]
     books = result.books
     return (
-        f"in: all, certificate verified; out: {books.over_tls:,} of {books.transactions:,} "
-        f"messages (none to {', '.join(clear)})"
+        f"in: all, verified; out: {books.over_tls / max(1, books.transactions):.0%}, verified; "
+        f"{', '.join(clear)} has none"
     )
 
 
@@ -164,23 +169,40 @@ def _list(reasons: Counter[str], noun: str) -> str:
 
 def print_next_steps(console: Console, result: Result, kept: Path | None) -> None:
     """Say what a newcomer could do now."""
-    steps = [
-        ("outgate demo PATH", "eml files of your own through it"),
-        ("outgate check -c deploy/outgate.example.toml", "a configuration to start from"),
-        ("outgate up -c deploy/outgate.example.toml", "the gateway itself"),
-    ]
-    if kept is not None:
+    program = name_program()
+    if kept is None:
+        example = "-c deploy/outgate.example.toml"
+        steps = {
+            f"{program} demo PATH": "eml files of your own through it",
+            f"{program} demo --keep DIR": "keep configuration, store and logs",
+            f"{program} check {example}": "a configuration to start from",
+            f"{program} up {example}": "the gateway itself",
+        }
+    else:
         file = kept / "outgate.toml"
-        example = find_example(result)
-        steps = [
-            (f"outgate up -c {file}", "this gateway again; beside it:"),
-            (f"outgate status -c {file}", "the same ledger"),
-            (f"outgate explain -c {file} {example}", "the story of a message"),
-        ]
+        steps = {
+            f"{program} up -c {file}": "this gateway again; and beside it:",
+            f"{program} status -c {file}": "its ledger",
+            f"{program} explain -c {file} {find_example(result)}": "the story of one message",
+        }
     console.print()
     console.print(Text("Next", style="bold"))
-    for command, text in steps:
-        console.print(Text.assemble(f"  {command}  ", (text, "dim")), soft_wrap=True)
+    wide = max(map(len, steps)) + 2
+    is_wide = wide + max(map(len, steps.values())) + 2 <= console.width
+    for command, text in steps.items():
+        between = " " * (wide - len(command)) if is_wide else "\n    "
+        console.print(Text.assemble(f"  {command}", (between + text, "dim")), soft_wrap=True)
+
+
+def name_program() -> str:
+    """Return what to type for this program: as it was called, unless the shell finds it by name."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{Path(sys.executable).name} -m workers.cli"
+    found = shutil.which(called.name)
+    if found and Path(found).resolve() == called.resolve():
+        return called.name
+    return os.path.relpath(called)
 
 
 def find_example(result: Result) -> str:

@@ -213,9 +213,9 @@ class Demo:
     async def _read(self, gateway: Gateway) -> None:
         try:
             ledgers = await gateway.store.read_ledger()
+            self.ledger, self.notices = ledgers["ledger"], ledgers["notices"]
         except* StoreUnavailable:
-            return  # the old figures will do: either it comes back, or `watch` says what happened
-        self.ledger, self.notices = ledgers["ledger"], ledgers["notices"]
+            pass  # the old figures will do: either it comes back, or `watch` says what happened
 
     def _take_snapshot(self) -> Snapshot:
         return Snapshot(

@@ -57,11 +57,11 @@ def render(snapshot: Snapshot, width: int) -> RenderableType:
     bar = max(10, min(60, width - 47))
     return Group(
         _draw_title(snapshot),
-        Text(),
+        Text("\nRecipients, in the gateway's ledger", style="dim"),
         _draw_ledger(snapshot, bar),
-        Text(),
+        Text("\nMessages that arrived, by source", style="dim"),
         _draw_sources(snapshot, bar),
-        Text(),
+        Text("\n... and by receiver", style="dim"),
         _draw_receivers(snapshot),
     )
 
@@ -84,7 +84,7 @@ def _draw_ledger(snapshot: Snapshot, bar: int) -> Table:
             name,
             _draw_bar(number, snapshot.recipients, bar, style),
             f"{number:,}",
-            Text("recipients" if name == "accepted" else "", style="dim"),
+            "",
         )
     return table
 

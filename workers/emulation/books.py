@@ -33,6 +33,7 @@ class Books:
     over_tls: int = 0  # messages that arrived over TLS
     transactions: int = 0  # messages that arrived
     reports: int = 0  # failed recipients in the reports that came back
+    unknown: int = 0  # recipients of messages that a receiver took, leaving before its 250
     doubtful: int = 0  # recipients whose 250 may have been lost on its way to the sender
 
     def find_problems(self, ledger: Mapping[str, int], notices: Mapping[str, int]) -> Iterator[str]:
@@ -48,6 +49,11 @@ class Books:
                 yield f"{_count(len(copies), 'recipient')} {text}: {_show(copies)}"
         if not self.messages:
             yield "the gateway accepted nothing"
+        if ledger["unknown"] < self.unknown:
+            yield (
+                f"the ledger counts {ledger['unknown']} unknown outcomes, "
+                f"and receivers left {self.unknown} recipients without an answer"
+            )
         yield from _check_ledger(ledger, "the ledger")
         yield from _check_ledger(notices, "the ledger of notices")
         for name in ("accepted", "delivered", "bounced"):
@@ -66,6 +72,7 @@ def close_books(sent: Iterable[Sent], unanswered: set[Copy], inboxes: Iterable[I
         arrived.update({copy: found for copy, found in inbox.copies.items() if copy[0]})
         bounces.update(inbox.bounces)
         excused |= inbox.unanswered
+        books.unknown += len(inbox.unanswered)
         books.over_tls += inbox.messages_over_tls
         books.transactions += inbox.messages
     books.copies = sum(map(len, arrived.values()))

@@ -43,12 +43,14 @@ grace = "5s"
 # Three sources; of ten messages the first sends five, the second three, the third two.
 """
 _SOURCE = """\
+
 [[source]]
 name = "{name}"
 address = "{address}"
 ehlo = "{ehlo}"
 """
 _SITE = """\
+
 [[site]]
 name = "{name}"
 domains = [{domains}]
@@ -144,7 +146,7 @@ class Premises:
         parts += [_SOURCE.format(name=s.name, address=s.address, ehlo=s.ehlo) for s in sources]
         weights = "".join(f"{source.name} = {source.weight}\n" for source in sources)
         parts.append(
-            f"[pool.default]\n{weights}\n# The emulated internet: instead of MX look-ups\n"
+            f"\n[pool.default]\n{weights}\n# The emulated internet, by route instead of MX look-up\n"
         )
         parts += [_describe_receiver(receiver) for receiver in receivers]
         self.configuration.write_text("".join(parts))

@@ -84,7 +84,15 @@ def test_a_second_copy_is_excused_where_the_receiver_left_early() -> None:
     books = close_books(SENT, set(), [inbox])
 
     assert books.twice == 1
-    assert list(books.find_problems(make_ledger(2, 2, 0), NO_NOTICES)) == []
+    assert list(books.find_problems({**make_ledger(2, 2, 0), "unknown": 2}, NO_NOTICES)) == []
+
+
+def test_an_unknown_outcome_has_to_be_counted() -> None:
+    inbox = make_inbox({ANNA: [b"digest"], BELA: [b"digest"]}, unanswered=True)
+
+    assert close(inbox, {**make_ledger(2, 2, 0), "unknown": 1}) == [
+        "the ledger counts 1 unknown outcomes, and receivers left 2 recipients without an answer"
+    ]
 
 
 def test_a_lost_250_at_the_door_may_double_a_message() -> None:
