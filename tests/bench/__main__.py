@@ -32,17 +32,19 @@ def main() -> int:
         sys.stderr.write(f"bench: without Postfix: {obstacle}\n")
         options.only = [part for part in options.only if not part.startswith("postfix")]
     report = Report(machine.describe())
+    whole = False
     try:
         _run(options, report)
-    except BenchFailed as error:
-        sys.stderr.write(f"\nbench: {error}\n")
-        return 1
+        whole = True
+    except (BenchFailed, RuntimeError) as error:  # RuntimeError: a system did not start
+        sys.stderr.write(f"\nbench: {error}\nbench: what was measured until then:\n")
     except KeyboardInterrupt:
         sys.stderr.write("\nbench: interrupted; what was measured until then:\n")
     report.show(Console(width=None if sys.stdout.isatty() else 140))
     if options.json:
         options.json.write_text(json.dumps(report.as_json(), indent=2) + "\n")
-    return 0 if all(kept for _, kept in report.promises()) or options.quick else 1
+    kept = all(kept for _, kept in report.promises())
+    return 0 if whole and (kept or options.quick) else 1
 
 
 def _run(options: argparse.Namespace, report: Report) -> None:
