@@ -25,11 +25,34 @@ octets without a line end, errors, commands without progress, recipients, messag
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from relay.smtp import grammar
 from relay.smtp.command import BadCommand, Mail, Rcpt, read_mail, read_rcpt
 from relay.smtp.data import DataReader, LineEndingRepair, LineEndings
+from relay.smtp.events import (
+    Aborted,
+    Closed,
+    Content,
+    Data,
+    EndOfMessage,
+    Event,
+    ServerSettings,
+    StartTls,
+)
+
+__all__ = [
+    "Aborted",
+    "Closed",
+    "Content",
+    "Data",
+    "EndOfMessage",
+    "Event",
+    "Mail",
+    "Rcpt",
+    "ServerSession",
+    "ServerSettings",
+    "StartTls",
+]
 
 # RFC 5321 §4.5.3.1.4 has 512 octets for a command line, and extensions add to it (RFC 1870: 26,
 # RFC 3461: 500 for ORCPT, RFC 6531: 10). Postfix and others take 2048.
@@ -37,49 +60,15 @@ MAX_LINE = 2048
 # A human with telnet makes a few mistakes; a program that makes more is not a mail client.
 MAX_ERRORS = 20
 # Commands since the last message that got through. RSET and NOOP are free otherwise, and a
-# session that only talks holds a connection for ever. RCPT is bounded by its own limit.
+# session that only talks holds a connection for ever. What a large message needs many of does
+# not count: RCPT, up to a multiple of the recipients that we take (the rest has to get its 452,
+# RFC 5321 §4.5.3.1.10, or the client would come back with the same list for ever), and BDAT
+# with a chunk worth the name (RFC 3030 sets no least size; Exim sends 8 KiB at a time).
 MAX_IDLE_COMMANDS = 100
+_RCPT_FACTOR = 10
+_CHUNK_WORTH = 1024
 # Content is handed on in pieces of at least this many octets, a small message in one.
 PIECE = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """The content is next. ``accept`` sends 354 (or takes the first BDAT chunk)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A piece of the message."""
-
-    octets: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class EndOfMessage:
-    """The message is complete. ``accept(text)`` answers ``250 2.0.0 text``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Aborted:
-    """The message that was coming in is void; the reply is the session's business."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class StartTls:
-    """Send what is due, do the handshake, then call ``tls_started``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """Send what is due, then close. ``reason`` is for the log."""
-
-    reason: str
-
-
-Event = Mail | Rcpt | Data | Content | EndOfMessage | Aborted | StartTls | Closed
 
 _DATA, _END, _ABORTED = Data(), EndOfMessage(), "the sender began anew"
 
@@ -94,34 +83,6 @@ class _State(enum.Enum):
     CHUNK = enum.auto()  # reading a BDAT chunk
     TLS = enum.auto()  # the caller shakes hands
     CLOSED = enum.auto()
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """What all sessions of a listener have in common."""
-
-    hostname: str
-    max_message: int = 50 << 20
-    max_recipients: int = 1000
-    chunking: bool = True
-    starttls: bool = False
-    tls_required: bool = False
-    repair_line_endings: bool = False
-    extensions: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        lines = [
-            "PIPELINING",
-            f"SIZE {self.max_message}",
-            "8BITMIME",
-            "SMTPUTF8",
-            "DSN",
-            f"LIMITS RCPTMAX={self.max_recipients}",  # RFC 9422
-        ]
-        if self.chunking:
-            lines.append("CHUNKING")
-        text = "".join(f"250-{line}\r\n" for line in lines) + "250 ENHANCEDSTATUSCODES\r\n"
-        object.__setattr__(self, "extensions", text.encode("ascii"))
 
 
 class ServerSession:
@@ -139,7 +100,7 @@ class ServerSession:
         self._tls = False
         self._recipients = 0
         self._mail: Mail | None = None
-        self._rcpt_seen = False
+        self._asked = 0  # RCPT commands in this transaction
         self._in_bdat = False  # between the first and the last BDAT
         self._begin_content(chunking=False)
         self.hello = b""  # what the peer called itself
@@ -229,7 +190,7 @@ class ServerSession:
                 self._swallow_chunk()
             self._end_transaction()
         if code == 421:
-            self._state = _State.CLOSED
+            self._next = self._close(text)
 
     def shut_down(self, reason: str, *, code: int = 421, status: str = "4.3.2") -> Closed:
         """End the session from our side, now (RFC 5321 §3.8): queue the reply and close."""
@@ -267,7 +228,7 @@ class ServerSession:
             # RFC 5321 §2.3.8: CR and LF only together. Anything else is where smuggling begins.
             return self._fault(500, "5.5.2", "Lines must end in CRLF, without bare CR, LF or NUL")
         self._idle_commands += 1
-        if self._idle_commands > MAX_IDLE_COMMANDS + self._recipients:
+        if self._idle_commands > MAX_IDLE_COMMANDS:
             return self._give_up(421, "4.7.0", "Too many commands without a message")
         verb, _, argument = line[:-2].partition(b" ")
         handler = _COMMANDS.get(verb.upper())
@@ -319,7 +280,9 @@ class ServerSession:
             raise BadCommand(503, "5.5.1", "Say MAIL first")
         if self._in_bdat:
             raise BadCommand(503, "5.5.1", "BDAT has begun")
-        self._rcpt_seen = True
+        self._asked += 1
+        if self._asked <= _RCPT_FACTOR * self._settings.max_recipients:
+            self._idle_commands -= 1
         rcpt = read_rcpt(argument, utf8=self._mail.smtputf8)
         if self._recipients >= self._settings.max_recipients:
             # RFC 5321 §4.5.3.1.10: 452, so that the client sends the rest in another transaction.
@@ -342,7 +305,7 @@ class ServerSession:
         if self._mail is None:
             raise BadCommand(503, "5.5.1", "Say MAIL and RCPT first")
         if not self._recipients:
-            code = 554 if self._rcpt_seen else 503
+            code = 554 if self._asked else 503
             raise BadCommand(code, "5.5.1", "No valid recipients")
 
     def _bdat(self, argument: bytes) -> Event | None:
@@ -353,6 +316,8 @@ class ServerSession:
         length = int(found[1])
         if length > 2 * self._settings.max_message:
             return self._give_up(552, "5.3.4", "Chunk too big")
+        if length >= _CHUNK_WORTH:
+            self._idle_commands -= 1
         first = not self._in_bdat
         if first:
             self._begin_content(chunking=True)
@@ -453,10 +418,10 @@ class ServerSession:
     def _take(self, piece: bytes, *, last: bool) -> Event | None:
         """Judge a piece; return it as an event, unless the message is void already."""
         self._size += len(piece)
+        if self._size > 2 * self._settings.max_message:
+            # Swallowing is a courtesy (the peer gets to read the reply), and has an end.
+            return self._give_up(552, "5.3.4", "Message far too big")
         if self._void_reason is not None:
-            if self._size > 2 * self._settings.max_message:
-                # Swallowing is a courtesy (the peer gets to read the reply), and has an end.
-                return self._give_up(552, "5.3.4", "Message far too big")
             return None
         if self._size > self._settings.max_message:
             limit = self._settings.max_message
@@ -498,7 +463,7 @@ class ServerSession:
     def _end_transaction(self) -> None:
         self._mail = None
         self._recipients = 0
-        self._rcpt_seen = False
+        self._asked = 0
         self._in_bdat = False
 
     def _void(self) -> Event | None:
