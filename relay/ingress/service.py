@@ -145,7 +145,8 @@ class IngressService:
             sock.close()
             return
         # A reply is one write; waiting for more to send with it would only delay the peer.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # as above; not everywhere is it told this early
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         session = Session(Stream(sock), _unmap(address), self.desk)
         self._sessions.add(session)
         nursery.start_soon(self._serve, session)

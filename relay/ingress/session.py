@@ -38,6 +38,11 @@ from relay.store.keys import find_shard
 from relay.store.queue import INLINE_OCTETS, Store, StoreLostBody
 
 _CLOSING = 2.0  # seconds for the last reply to leave
+# Seconds from one message to the next, or from the start to the first. RFC 5321 §4.5.3.2 bounds
+# each wait, not their sum: a peer that sends an octet every three minutes would hold its
+# connection for years. The largest message that we take passes in an hour at 15 KiB/s. It is also
+# the lifetime of parts in the store that belong to no message yet (relay/store/queue.py).
+_MESSAGE_TIME = 3600.0
 
 
 class Door(Protocol):
@@ -75,7 +80,7 @@ class _Transaction:
     parts: int = 0  # stored already
     body: bytes = b""  # not stored yet
     hops: int = 0
-    tail: bytes = b""  # the last two octets so far
+    tail: bytes = b"\r\n"  # the last two octets so far
     trouble: tuple[int, str, str] | None = None  # the reply that awaits its end
 
 
@@ -89,10 +94,11 @@ class Session:
         self._smtp = ServerSession(desk.settings)
         self._open: _Transaction | None = None
         self._scope = trio.CancelScope()
+        self._message_due = math.inf  # when patience with this session ends
 
     @property
     def is_idle(self) -> bool:
-        """True between two transactions: nothing is lost by closing."""
+        """True between two transactions, the last reply given: nothing is lost by closing."""
         return self._open is None
 
     def stop(self) -> None:
@@ -114,6 +120,7 @@ class Session:
 
     async def _serve(self) -> None:
         smtp, stream = self._smtp, self._stream
+        self._message_due = trio.current_time() + _MESSAGE_TIME
         smtp.greet()
         while True:
             event = smtp.next_event()
@@ -128,8 +135,12 @@ class Session:
                 smtp.shut_down("Service going down, try again")
                 await stream.send(smtp.data_to_send())
                 return
-            self._set_deadline()
-            await stream.send(smtp.data_to_send())
+            if replies := smtp.data_to_send():
+                self._set_deadline()
+                await stream.send(replies)
+            elif smtp.in_content:
+                self._set_deadline()
+            # else half a command came: its other half does not get five minutes of its own.
             octets = await stream.receive()
             if not octets:
                 return
@@ -139,7 +150,7 @@ class Session:
         """RFC 5321 §4.5.3.2: one deadline for the reply to leave and the next octets to come."""
         ingress = self._desk.config.ingress
         wait = ingress.data_timeout if self._smtp.in_content else ingress.command_timeout
-        self._scope.deadline = trio.current_time() + wait
+        self._scope.deadline = min(trio.current_time() + wait, self._message_due)
 
     async def _say_goodbye(self) -> None:
         stopping = self._desk.door.stopping
@@ -189,19 +200,19 @@ class Session:
 
     async def _on_content(self, content: Content) -> None:
         tx = self._transaction
-        if not tx.hops:
-            tx.hops = 1 + count_hops(content.octets)
         tx.size += len(content.octets)
         tx.body += content.octets
         tx.tail = (tx.tail + content.octets[-2:])[-2:]
         if tx.trouble is not None:
             tx.body = b""
-        elif tx.parts or len(tx.body) > INLINE_OCTETS:
+        elif len(tx.body) > INLINE_OCTETS:
             await self._store_part(tx)
 
     async def _store_part(self, tx: _Transaction) -> None:
         """Let go of what has arrived of a large message: it waits in the store for its end."""
         self._scope.deadline = math.inf
+        if not tx.parts:
+            tx.hops = count_hops(tx.body)
         try:
             await self._desk.store.store_part(tx.home, tx.message_id, tx.parts, tx.body)
         except (StoreUnavailable, StoreError) as error:
@@ -212,12 +223,24 @@ class Session:
 
     async def _on_end(self, _: EndOfMessage) -> None:
         tx = self._transaction
-        self._open = None
-        if tx.trouble is None and tx.hops > MAX_HOPS:
-            tx.trouble = (554, "5.4.6", "Too many hops: this message is in a loop")
-        if tx.trouble is not None:
-            self._smtp.refuse(*tx.trouble)
-            return
+        try:
+            if tx.parts and tx.body:
+                await self._store_part(tx)
+            elif not tx.parts:
+                tx.hops = count_hops(tx.body)
+            if tx.trouble is None and tx.hops > MAX_HOPS:
+                tx.trouble = (554, "5.4.6", "Too many hops: this message is in a loop")
+            if tx.trouble is not None:
+                self._smtp.refuse(*tx.trouble)
+            else:
+                await self._accept(tx)
+        finally:
+            # Only now: a session that stops while the store writes would take it for idle, and
+            # tell the sender to send again what is being accepted.
+            self._open = None
+        self._message_due = trio.current_time() + _MESSAGE_TIME
+
+    async def _accept(self, tx: _Transaction) -> None:
         # From here on the deadline is the store's: answering "timed out" would not be true.
         self._scope.deadline = math.inf
         deliveries = _split(tx)
