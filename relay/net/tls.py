@@ -19,7 +19,8 @@ def make_server_context(certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(certificate, key)
+        # Without a password function OpenSSL would ask for one at the terminal, and wait.
+        context.load_cert_chain(certificate, key, password=lambda: b"")
     except (OSError, ssl.SSLError) as error:
         raise StartError(
             f"ingress.tls: cannot use {certificate} with {key}: "
