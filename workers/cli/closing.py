@@ -22,7 +22,7 @@ _FOUND = {
     "delivered": "found at their receivers, by recipient and hash",
     "bounced": "the sender had a report about each ({notices[delivered]:,} messages)",
     "queued": "",
-    "unknown": "answer not seen; so many of these were taken all the same",
+    "unknown": "attempts without an answer; so many had been taken",
 }
 
 

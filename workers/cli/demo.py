@@ -149,8 +149,10 @@ class Demo:
         try:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._heed, signals, nursery.cancel_scope)
-                    await self._demonstrate()
+                    work = trio.CancelScope()
+                    nursery.start_soon(self._heed, signals, work)
+                    with work:
+                        await self._demonstrate()
                     nursery.cancel_scope.cancel()
         finally:
             self.internet.close()
@@ -165,7 +167,8 @@ class Demo:
             )
 
     async def _heed(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-        async for number in signals:  # also later ones: stopping is bounded, and cleans up
+        # Also while it is being cancelled: stopping is bounded, and has things to clean up.
+        async for number in signals:
             self.signal = number
             scope.cancel()
 

@@ -152,7 +152,7 @@ def format_line(snapshot: Snapshot) -> str:
 @contextlib.contextmanager
 def open_display(console: Console) -> Iterator[Callable[[Snapshot], None]]:
     """Yield a function that shows a snapshot; call it as often as you like."""
-    if console.is_terminal:
+    if console.is_terminal and not console.is_dumb_terminal:
         with Live(console=console, auto_refresh=False, transient=False) as live:
             yield _limit(
                 1 / _PER_SECOND, lambda s: live.update(render(s, console.width), refresh=True)

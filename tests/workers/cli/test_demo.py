@@ -105,9 +105,12 @@ def test_a_signal_leaves_nothing_behind(environment: dict[str, str]) -> None:
     time.sleep(0.5)  # until mail is on its way
 
     process.send_signal(signal.SIGINT)
-    status, _, err = finish(process)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)  # the impatient: it must not cut the cleaning up short
+    status, out, err = finish(process)
 
     assert status == 130, err
+    assert "Stopped; nothing is left behind." in out
     assert os.listdir(environment["TMPDIR"]) == []
     assert find_processes(environment["TMPDIR"]) == []
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from relay.config import load
 from workers.emulation.internet import Internet
 from workers.emulation.premises import HOSTNAME, choose_sources, make_premises
@@ -31,3 +33,9 @@ def test_there_are_three_sources_whatever_the_machine_has() -> None:
     assert [source.weight for source in sources] == [5, 3, 2]
     assert len({source.address for source in sources}) in (1, 3)
     assert len({source.ehlo for source in sources}) == 3
+
+
+def test_sources_share_an_address_where_there_is_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.emulation.premises._can_bind", lambda address: False)
+
+    assert {source.address for source in choose_sources()} == {"127.0.0.1"}
