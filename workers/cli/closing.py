@@ -202,7 +202,8 @@ def name_program() -> str:
     found = shutil.which(called.name)
     if found and Path(found).resolve() == called.resolve():
         return called.name
-    return os.path.relpath(called)
+    near = os.path.relpath(called)
+    return str(called) if near.startswith("..") else near
 
 
 def find_example(result: Result) -> str:
