@@ -286,16 +286,20 @@ class Store:
         key = make_key(claim.shard, "ledger")
         delivery = claim.delivery
         pause = _FIRST_PAUSE
+        done = 0  # 1 done, 0 not ours, -1 had ended before
         while True:
             try:
-                done = await self.link.run(script, key, delivery.id, claim.token, *arguments)
-                if script != "defer" and not delivery.alone:
+                done = done or await self.link.run(
+                    script, key, delivery.id, claim.token, *arguments
+                )
+                # Only when it has really ended: otherwise the next owner still needs the body.
+                if done and script != "defer" and not delivery.alone:
                     await self.release(delivery)
             except StoreUnavailable:
                 await trio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
-                return bool(done)
+                return done > 0
 
     async def release(self, delivery: Delivery) -> None:
         """Free the body if this was the message's last delivery. May be repeated.

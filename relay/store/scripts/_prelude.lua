@@ -69,6 +69,12 @@ local function end_claim(id, token)
     here = d[7] == '1', parts = tonumber(d[8]), recipients = tonumber(d[9]) }
 end
 
+-- What `settle` and `bounce` answer without a claim: 0 others still need the delivery and its body,
+-- -1 nobody does (most often because this is a repetition).
+local function tell_absent(id)
+  return call('EXISTS', delivery_key(id)) - 1
+end
+
 -- One delivery fewer in flight: adjust the window, and let the queue be looked at again.
 local function give_back(queue, pool, now, success, failure)
   local key = queue_key(queue)
