@@ -28,9 +28,9 @@ from relay.events import EventLog, decode_event, encode_event
 from relay.model import Blame, Claim, Disposition, Outcome
 from relay.store.keys import SHARDS, make_tag
 from relay.store.queue import Store
+from workers.choice import Choice
 from workers.ending import Ending
 from workers.lane import Lane
-from workers.rotation import Rotation
 from workers.route import Path, Router, find_family
 from workers.schedule import is_expired
 
@@ -45,7 +45,7 @@ _PAUSE = 0.004
 # Wake-ups can be missed (they are published to whoever listens, once): look anyway, s.
 _LOOK = 5.0
 _FORWARD = 10.0
-_SOURCE_REST = 60.0  # a source whose address is gone is tried again after this long
+_NO_SOURCE = 15.0  # while no source is to be had, look again after this long
 
 
 class Pool:
@@ -66,14 +66,8 @@ class Pool:
         self._router = router
         self._events = events
         self._ending = Ending(config, store, events)
-        self._sources = {source.name: source for source in sources}
-        self._rotations = {
-            pool: Rotation({n: w for n, w in members.items() if n in self._sources})
-            for pool, members in config.pool.items()
-            if any(w for n, w in members.items() if n in self._sources)
-        }
+        self._choice = Choice(config, sources)
         self._lanes: dict[tuple[str, str], Lane] = {}
-        self._resting: dict[str, float] = {}  # source name -> trio time when it is tried again
         self._held: dict[str, Claim] = {}  # by delivery id
         self._held_octets = 0
         self._asked = 0  # deliveries that claims under way may bring
@@ -84,7 +78,7 @@ class Pool:
         self._nursery: trio.Nursery
 
     def __repr__(self) -> str:
-        return f"<Pool {' '.join(self._sources)}: {len(self._held)} held, {len(self._lanes)} lanes>"
+        return f"<Pool {' '.join(self._choice.sources)}: {len(self._held)} held, {len(self._lanes)} lanes>"
 
     def ring(self, tag: str) -> None:
         """Something may go in the shard with this hash tag: look now."""
@@ -102,7 +96,7 @@ class Pool:
                 self._nursery = deliveries
                 async with trio.open_nursery() as intake:
                     for shard in range(SHARDS):
-                        for pool in self._rotations:
+                        for pool in self._choice.pools:
                             intake.start_soon(self._claim_from, shard, pool)
                     await stop.wait()
                     intake.cancel_scope.cancel()
@@ -149,7 +143,7 @@ class Pool:
 
     async def _look(self, shard: int, pool: str) -> tuple[int, float]:
         """Claim once and place; return how many there were, and when to look again (s)."""
-        if not self._can_send(pool):
+        if not self._choice.can_send(pool):
             return 0, 1.0
         while (room := self._settings.in_flight - len(self._held) - self._asked) <= 0:
             await self._room.park()
@@ -183,31 +177,16 @@ class Pool:
 
     # -- placing ------------------------------------------------------------------------------
 
-    def _find_resting(self) -> set[str]:
-        now = trio.current_time()
-        self._resting = {name: until for name, until in self._resting.items() if until > now}
-        return set(self._resting)
-
-    def _can_send(self, pool: str) -> bool:
-        if not self._resting:
-            return True
-        resting = self._find_resting()
-        members = self._config.pool[pool]
-        return any(w and n in self._sources and n not in resting for n, w in members.items())
-
     def _place(self, claim: Claim, pool: str) -> None:
         """Give a claim to a lane: now if the path is known, otherwise as soon as it is."""
         if is_expired(claim.delivery.accepted, time.time(), self._settings.expire):
             self._nursery.start_soon(self._end_expired, claim)
             return
-        rotation = self._rotations.get(pool)
-        without = self._find_resting() if self._resting else set()
-        name = rotation.next(without) if rotation is not None else None
-        if name is None:
+        source = self._choice.choose(claim, pool)
+        if source is None:
             # Our own trouble is no attempt: the message waits, and its retries do not grow.
             self._nursery.start_soon(self._wait_for_source, claim)
             return
-        source = self._sources[name]
         path = self._router.find_now(claim.delivery.domain, find_family(source.address))
         if path is not None:
             self._find_lane(source, path).put(claim)
@@ -250,20 +229,17 @@ class Pool:
 
     def _replace(self, source: Source, claims: list[Claim], error: SourceUnusable) -> None:
         """A source's address is not on this machine (any more): rest it, move its work."""
-        if source.name not in self._resting:
-            _log.error("source %s: %s; resting it for %d s", source.name, error, _SOURCE_REST)
-            self._events.write(
-                encode_event(
-                    {
-                        "time": time.time(),
-                        "event": "suspended",
-                        "source": source.name,
-                        "text": str(error),
-                        "wait": _SOURCE_REST,
-                    }
-                )
-            )
-        self._resting[source.name] = trio.current_time() + _SOURCE_REST
+        rest = self._choice.rest(source)
+        if rest is not None:
+            _log.error("source %s: %s; resting it for %d s", source.name, error, rest)
+            event = {
+                "time": time.time(),
+                "event": "suspended",
+                "source": source.name,
+                "text": str(error),
+                "wait": rest,
+            }
+            self._events.write(encode_event(event))
         for claim in claims:
             self._place(claim, claim.delivery.pool)
 
@@ -281,7 +257,7 @@ class Pool:
         self._finish(claim)
 
     async def _wait_for_source(self, claim: Claim) -> None:
-        await self._ending.give_back(claim, wait=_SOURCE_REST / 4)
+        await self._ending.give_back(claim, wait=_NO_SOURCE)
         self._finish(claim)
 
     # -- background ---------------------------------------------------------------------------
