@@ -21,6 +21,7 @@ import trio
 
 from relay.config import Config
 from relay.errors import StoreFull, StoreUnavailable
+from relay.events import decode_event
 from relay.model import Claim, Delivery, read_home
 from relay.store.keys import SHARDS, find_shard, make_key, make_queue
 from relay.store.link import Link, Part, Pending
@@ -240,14 +241,14 @@ class Store:
         Repeated until the store answers: a message that was delivered and not settled would be
         sent twice. False: the claim had passed to another (or this was a repetition).
         """
-        return await self._end("settle", claim, event, self._remember)
+        return await self._end("settle", claim, event, self._find_memory(claim))
 
     async def bounce(self, claim: Claim, event: bytes, *, delivered: int) -> bool:
         """End a claim: ``delivered`` recipients have the message, the others never will.
 
         The notice to the sender must be accepted before. Repeated as ``settle``.
         """
-        return await self._end("bounce", claim, delivered, event, self._remember)
+        return await self._end("bounce", claim, delivered, event, self._find_memory(claim))
 
     async def defer(
         self,
@@ -282,6 +283,10 @@ class Store:
             (rest or claim.delivery).pool,
         )
 
+    def _find_memory(self, claim: Claim) -> int:
+        """How long the story goes on when a delivery has ended: others may share it, ms."""
+        return self._remember if claim.delivery.alone else self._story_lifetime
+
     async def _end(self, script: str, claim: Claim, *arguments: Part) -> bool:
         key = make_key(claim.shard, "ledger")
         delivery = claim.delivery
@@ -294,25 +299,19 @@ class Store:
                 )
                 # Only when it has really ended: otherwise the next owner still needs the body.
                 if done and script != "defer" and not delivery.alone:
-                    await self.release(delivery)
+                    await self._release(delivery.home, delivery.message_id, delivery.id)
             except StoreUnavailable:
                 await trio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 return done > 0
 
-    async def release(self, delivery: Delivery) -> None:
+    async def _release(self, home: int, message_id: str, delivery_id: str) -> None:
         """Free the body if this was the message's last delivery. May be repeated.
 
         If we die before it, the body stays until its lifetime ends: space, not mail.
         """
-        await self.link.run(
-            "release",
-            make_key(delivery.home, "ledger"),
-            delivery.message_id,
-            delivery.id,
-            delivery.chunks,
-        )
+        await self.link.run("release", make_key(home, "ledger"), message_id, delivery_id)
 
     async def renew(self, claims: Sequence[Claim]) -> None:
         """Give a sign of life for claims, all at once."""
@@ -334,7 +333,16 @@ class Store:
             self._expire,
             self._story_lifetime,
         )
+        if self._unknown_outcome == "assume-delivered":
+            await self._release_ended(events)
         return events
+
+    async def _release_ended(self, events: Sequence[bytes]) -> None:
+        """What `reclaim` assumed to be delivered may have been the last of its message."""
+        for event in map(decode_event, events):
+            if event["next"] == "assume-delivered":
+                message_id = str(event["id"])
+                await self._release(read_home(message_id), message_id, str(event["delivery"]))
 
     async def promote(self, tenant: str, domain: str, pool: str, *, ahead: float = 0) -> int:
         """Let what is due in a queue (or due within ``ahead`` seconds) go now; return how many."""

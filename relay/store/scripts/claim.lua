@@ -1,7 +1,7 @@
 -- ready -> claimed: give a worker deliveries of one pool, from the queues that waited longest.
 -- KEYS[1] {tag}:ledger
 -- ARGV[1] pool  [2] token  [3] lease, ms  [4] deliveries at most  [5] octets of bodies at most
--- ARGV[6] size up to which a body comes along
+-- ARGV[6] size up to which a body comes along, if it is in one part
 -- Returns {ms until the next look is worth it or -1, {id, token, attempts, record, last event,
 --          body or ''} ...}. Tokens are ARGV[2]: one for all deliveries of a call.
 local pool, token, lease, most, octets, inline =
@@ -24,12 +24,12 @@ local function take(queue)
       if octets <= 0 then break end
       local id = entry[2][2]
       call('XDEL', ready_key(queue), entry[1])
-      local d = call('HMGET', delivery_key(id), 'r', 'n', 'e', 'z', 'b', 'm')
+      local d = call('HMGET', delivery_key(id), 'r', 'n', 'e', 'z', 'b', 'm', 'c')
       if d[1] then -- otherwise it was removed by an operator
         call('HSET', delivery_key(id), 't', token)
         call('ZADD', claims_key(), now + lease, id)
         local body = ''
-        if d[5] == '1' and tonumber(d[4]) <= inline then
+        if d[5] == '1' and d[7] == '1' and tonumber(d[4]) <= inline then
           body = call('GET', body_key(d[6], 0)) or ''
           octets = octets - #body
         end
