@@ -5,6 +5,7 @@ notice to the sender is accepted *before* its delivery is bounced: if we die bet
 delivery is tried again and the same notice (its id comes from the delivery) is not made twice.
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Sequence
@@ -86,7 +87,9 @@ class Ending:
     async def _weigh_unknown(self, claim: Claim, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """Count recipients that may have the message, and do as the configuration says."""
         doubtful = [o for o in outcomes if o.disposition is Disposition.DEFERRED]
-        await self._store.count_unknown(claim, len(doubtful))
+        with contextlib.suppress(StoreUnavailable, StoreError):
+            # A count; what it is about must not be delivered twice for want of it.
+            await self._store.count_unknown(claim, len(doubtful))
         if self._config.delivery.unknown_outcome != "assume-delivered":
             return outcomes
         return [

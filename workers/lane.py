@@ -21,9 +21,10 @@ from workers.ending import Attempt, Ending
 from workers.peer import ClaimLost, HostFailed, Peer, Verdict, open_peer
 from workers.route import Path
 
-# Waits before another try when our own side is the trouble (store, source), s.
+# Waits before another try when our own side is the trouble, s: the store or a message in it; a
+# fault in this program.
 _OWN_TROUBLE = 5.0
-_OUR_FAULT = 300.0
+OUR_FAULT = 300.0
 
 _log = logging.getLogger("outgate.worker")
 
@@ -115,6 +116,9 @@ class Lane:
         except HostFailed as error:
             await self._fail(claim, error.outcome)
             return
+        except Exception:
+            await self._excuse(claim)
+            return
         self._connected += 1
         try:
             following: Claim | None = claim
@@ -145,12 +149,17 @@ class Lane:
             await self._refuse(claim, str(error))
             return True
         except Exception:
-            # A fault of ours. The message stays in the queue, and the others are not held up.
-            _log.exception("%s: delivery failed; trying again later", claim.delivery.id)
-            await self._ending.give_back(claim, wait=_OUR_FAULT)
+            await self._excuse(claim)
             peer.close()
+            return False
         self._done(claim)
         return peer.is_open
+
+    async def _excuse(self, claim: Claim) -> None:
+        """A fault of ours. The message stays in the queue, and the others are not held up."""
+        _log.exception("%s: delivery failed; trying again later", claim.delivery.id)
+        await self._ending.give_back(claim, wait=OUR_FAULT)
+        self._done(claim)
 
     async def _open(self) -> Peer:
         return await open_peer(

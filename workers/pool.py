@@ -30,7 +30,7 @@ from relay.store.keys import SHARDS, make_tag
 from relay.store.queue import Store
 from workers.choice import Choice
 from workers.ending import Ending
-from workers.lane import Lane
+from workers.lane import OUR_FAULT, Lane
 from workers.route import Path, Router, find_family
 from workers.schedule import is_expired
 
@@ -72,7 +72,7 @@ class Pool:
         self._held_octets = 0
         self._asked = 0  # deliveries that claims under way may bring
         self._room = trio.lowlevel.ParkingLot()
-        self._bells = [trio.Event() for _ in range(SHARDS)]
+        self._bells: dict[tuple[int, str], trio.Event] = {}  # by shard and pool
         self._worker = os.urandom(5).hex()
         self._claims = 0
         self._nursery: trio.Nursery
@@ -82,9 +82,9 @@ class Pool:
 
     def ring(self, tag: str) -> None:
         """Something may go in the shard with this hash tag: look now."""
-        for shard in range(SHARDS):
+        for (shard, _), bell in self._bells.items():
             if tag == make_tag(shard):
-                self._bells[shard].set()
+                bell.set()
 
     async def run(self, stop: trio.Event) -> None:
         """Work until ``stop`` is set, then finish what is held."""
@@ -125,7 +125,7 @@ class Pool:
     async def _claim_from(self, shard: int, pool: str) -> None:
         while True:
             # Before the look: a ring during the look must not be forgotten.
-            self._bells[shard] = trio.Event()
+            bell = self._bells[shard, pool] = trio.Event()
             try:
                 found, wait = await self._look(shard, pool)
             except (StoreUnavailable, StoreError) as error:
@@ -137,8 +137,8 @@ class Pool:
             if found:
                 await trio.sleep(_PAUSE)
                 continue
-            with trio.move_on_after(min(wait, _LOOK)):
-                await self._bells[shard].wait()
+            with trio.move_on_after(min(max(wait, _PAUSE), _LOOK)):
+                await bell.wait()
                 await trio.sleep(_PAUSE)
 
     async def _look(self, shard: int, pool: str) -> tuple[int, float]:
@@ -161,6 +161,8 @@ class Pool:
             )
         finally:
             self._asked -= most
+            if self._room:
+                self._room.unpark_all()  # less came than was asked for: there is room again
         for claim in claimed.claims:
             self._held[claim.delivery.id] = claim
             self._held_octets += len(claim.body or b"")
@@ -194,11 +196,18 @@ class Pool:
             self._nursery.start_soon(self._place_slowly, claim, source)
 
     async def _place_slowly(self, claim: Claim, source: Source) -> None:
-        path = await self._router.find(claim.delivery.domain, find_family(source.address))
+        try:
+            path = await self._router.find(claim.delivery.domain, find_family(source.address))
+        except Exception:
+            # A fault of ours. The message stays in the queue, and the others are not held up.
+            _log.exception("%s: no path was found; trying again later", claim.delivery.id)
+            await self._ending.give_back(claim, wait=OUR_FAULT)
+            self._finish(claim)
+            return
         if isinstance(path, Path):
             self._find_lane(source, path).put(claim)
-            return
-        await self._end_for_all(claim, path)
+        else:
+            await self._end_for_all(claim, path)
 
     def _find_lane(self, source: Source, path: Path) -> Lane:
         lane = self._lanes.get((source.name, path.key))

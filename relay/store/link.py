@@ -118,7 +118,11 @@ class Link:
 
         Raises StoreUnavailable (with what is known about its execution), StoreFull, StoreError.
         """
-        return await self._hand_in(Pending(parts, _count_octets(parts), None)).wait()
+        return await self.send(*parts).wait()
+
+    def send(self, *parts: Part) -> Pending:
+        """Send a command on its way: several sent before the first wait travel together."""
+        return self._hand_in(Pending(parts, _count_octets(parts), None))
 
     def _hand_in(self, call: Pending) -> Pending:
         if self._closing:
@@ -179,7 +183,7 @@ class Link:
         """One round trip: a reply or an exception for each call, never an exception raised."""
         try:
             connection = self._connect()
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:  # whatever it is, the callers must hear of it
             self._drop()
             return [_unavailable(error, executed=False)] * len(calls)
         replies: list[Reply] = []
@@ -188,7 +192,7 @@ class Link:
             connection.send_packed_command(packed, check_health=False)
             for call in calls:
                 replies.append(self._read(connection, call))  # noqa: PERF401 - partial ones count
-        except (redis.RedisError, OSError) as error:
+        except Exception as error:
             # Whatever was sent may have run: also what is still unread.
             self._drop()
             missing = len(calls) - len(replies)
