@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from relay.config import Config
-from relay.errors import StoreFull, StoreUnavailable
+from relay.errors import StoreError, StoreFull, StoreUnavailable
 from relay.events import decode_event
 from relay.model import Claim, Delivery, read_home
 from relay.store.keys import SHARDS, find_shard, make_key, make_queue
@@ -164,7 +164,8 @@ class Store:
         """Forward now if possible; the message is safe, and a worker does it otherwise."""
         try:
             await self.forward(delivery)
-        except StoreUnavailable:
+        except (StoreUnavailable, StoreError):
+            # Whatever it is, it must not become a 4xx: the message has been accepted.
             return
 
     async def forward(self, delivery: Delivery) -> None:
@@ -300,7 +301,7 @@ class Store:
                 # Only when it has really ended: otherwise the next owner still needs the body.
                 if done and script != "defer" and not delivery.alone:
                     await self._release(delivery.home, delivery.message_id, delivery.id)
-            except StoreUnavailable:
+            except (StoreUnavailable, StoreFull):
                 await trio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
@@ -360,22 +361,18 @@ class Store:
 
     async def read_ledger(self) -> dict[str, dict[str, int]]:
         """Return ``{"ledger": {...}, "notices": {...}}``: recipients, summed over the shards."""
-        result = {}
-        for name in ("ledger", "notices"):
-            total = dict.fromkeys(_COUNTERS, 0)
-            replies: list[list[bytes]] = [[] for _ in range(SHARDS)]
-
-            async def read(shard: int, name: str, replies: list[list[bytes]]) -> None:
-                replies[shard] = await self.link.call("HGETALL", make_key(shard, name))
-
-            # All at once, so that they travel in one pipeline and no transition comes between.
-            async with trio.open_nursery() as nursery:
-                for shard in range(SHARDS):
-                    nursery.start_soon(read, shard, name, replies)
+        names = ("ledger", "notices")
+        # All at once: in one pipeline no transition comes between.
+        pending = {
+            name: [self.link.send("HGETALL", make_key(s, name)) for s in range(SHARDS)]
+            for name in names
+        }
+        result = {name: dict.fromkeys(_COUNTERS, 0) for name in names}
+        for name, replies in pending.items():
             for reply in replies:
-                for key, value in zip(reply[::2], reply[1::2], strict=True):
-                    total[key.decode()] += int(value)
-            result[name] = total
+                pairs = await reply.wait()
+                for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+                    result[name][key.decode()] += int(value)
         return result
 
     async def read_counts(self) -> dict[str, int]:

@@ -10,6 +10,8 @@ local body, parts, body_lifetime, size, deliveries = ARGV[6], tonumber(ARGV[7]),
 
 -- The story is written here and outlives the message: if it is there, so was this call.
 if call('EXISTS', story_key(message)) == 1 then return 0 end
+-- A bounce frees more than its notice takes, and cannot happen without it.
+if ledger == 'notices' then pass_when_full() end
 if body ~= '' then
   call('SET', body_key(message, 0), body, 'PX', body_lifetime)
 else
