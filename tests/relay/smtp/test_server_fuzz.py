@@ -40,10 +40,13 @@ CONTENT = st.sampled_from(
     [b".\r\n", b"\r\n.\r\n", b"..\r\n", b"line\r\n", b"\r", b"\n", b"\0", b".", b"x" * 45]
 )
 ENVELOPE = b"EHLO me\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
+# Ends whatever may be open: content, or the largest of the chunks. In the middle of content, how
+# much of it has been looked at depends on the portions.
+END = b"\r\n.\r\n" + b"NOOP\r\n" * 22 + b"\r\n.\r\n"
 STREAMS = st.tuples(
     st.sampled_from([b"", ENVELOPE, ENVELOPE + b"DATA\r\n"]),
     st.lists(st.one_of(COMMANDS, CONTENT, CONTENT, st.binary(max_size=9)), max_size=25),
-).map(lambda parts: parts[0] + b"".join(parts[1]))
+).map(lambda parts: parts[0] + b"".join(parts[1]) + END)
 REFUSALS = st.dictionaries(
     st.sampled_from([Mail, Rcpt, Data, EndOfMessage]),
     st.sampled_from([(550, "5.0.0", "No"), (451, "4.0.0", "Later"), (421, "4.0.0", "Bye")]),
@@ -60,7 +63,7 @@ def run(
     assert exchange.most_buffered <= max(MAX_LINE, PIECE + 8) + longest
     events = exchange.events
     if events and isinstance(events[-1], Closed):
-        # Whether the peer was told of the void message before the end depends on the portions.
+        # How soon content is known to be void depends on the portions.
         events = [event for event in events if not isinstance(event, Aborted)]
     return events, exchange.messages, replies
 
