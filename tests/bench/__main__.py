@@ -13,7 +13,7 @@ from tests.bench.memory import measure_idle, measure_large
 from tests.bench.progress import Progress
 from tests.bench.report import Report, name_load
 from tests.bench.system import SYSTEMS, BenchFailed
-from tests.bench.throughput import Load, measure
+from tests.bench.throughput import Load, Run, measure
 from tests.kit import postfix, sink
 
 _COUNTS = {4096: 10_000, 102_400: 3_000}
@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace, report: Report) -> None:
     progress = Progress(len(steps) + 2 * memory)
     for name, load, number in steps:
         progress.begin(f"{name}, {name_load(load)}, round {number}")
-        run = measure(name, load, progress)
+        run = _measure_quietly(name, load, progress, tries=1 + options.patience)
         noise = f"; NOISY: others used {run.others:.0%} of the CPU" if run.others > _NOISE else ""
         progress.end(f"{run.rate:,.0f}/s, {sum(run.cpu.values()):.2f} ms CPU a message{noise}")
         report.runs.append(run)
@@ -65,6 +65,20 @@ def _run(options: argparse.Namespace, report: Report) -> None:
         count = 5 if options.quick else 20
         report.large = measure_large(progress, count=count)
         progress.end(f"{report.large.seconds:.1f} s")
+
+
+def _measure_quietly(name: str, load: Load, progress: Progress, *, tries: int) -> Run:
+    """Measure again while others are at work; of the tries, the one with the least noise.
+
+    The choice looks at the noise alone, never at the result. It matters for the comparison:
+    Postfix's forty processes get a larger share of a busy machine than outgate's four.
+    """
+    runs: list[Run] = []
+    for _ in range(tries):
+        runs.append(measure(name, load, progress))
+        if runs[-1].others <= _NOISE:
+            break
+    return min(runs, key=lambda run: run.others)
 
 
 def _plan(options: argparse.Namespace) -> list[tuple[str, Load, int]]:
@@ -88,6 +102,9 @@ def _parse() -> argparse.Namespace:
         "--size", type=parse_octets, action="append", help='body: "4KiB"; may repeat'
     )
     parser.add_argument("--rounds", type=int, help="rounds of each run (3)")
+    parser.add_argument(
+        "--patience", type=int, default=2, metavar="N", help="repeat a noisy run up to N times (2)"
+    )
     parser.add_argument("--only", choices=_PARTS, action="append", help="a part; may repeat")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
     options = parser.parse_args()
