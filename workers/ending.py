@@ -5,7 +5,6 @@ notice to the sender is accepted *before* its delivery is bounced: if we die bet
 delivery is tried again and the same notice (its id comes from the delivery) is not made twice.
 """
 
-import contextlib
 import random
 import time
 from collections.abc import Sequence
@@ -36,6 +35,7 @@ class Attempt:
 
 
 _NOWHERE = Attempt()
+_DOTS = (".", "BDAT")  # the commands whose answer makes somebody else responsible
 
 
 class Ending:
@@ -65,8 +65,9 @@ class Ending:
         ``host_failed``: no session was to be had, the message played no part in it. ``unknown``:
         the session broke between the final dot and its answer.
         """
+        doubtful = 0
         if unknown:
-            outcomes = await self._weigh_unknown(claim, outcomes)
+            outcomes, doubtful = self._weigh_unknown(outcomes)
         pairs = list(zip(claim.delivery.envelope.recipients, outcomes, strict=True))
         still_open = [pair for pair in pairs if pair[1].disposition is Disposition.DEFERRED]
         failed = [pair for pair in pairs if pair[1].disposition is Disposition.BOUNCED]
@@ -75,27 +76,28 @@ class Ending:
         if failed:
             await self._tell_sender(claim, failed, attempt)
         if still_open:
-            await self._defer(claim, pairs, still_open, attempt, host_failed=host_failed)
+            await self._defer(
+                claim, pairs, still_open, attempt, host_failed=host_failed, unknown=doubtful
+            )
             return
         event = self._make_event("bounced" if failed else "delivered", claim, pairs, attempt)
         if failed:
-            done = await self._store.bounce(claim, event, delivered=len(pairs) - len(failed))
+            delivered = len(pairs) - len(failed)
+            done = await self._store.bounce(claim, event, delivered=delivered, unknown=doubtful)
         else:
-            done = await self._store.settle(claim, event)
+            done = await self._store.settle(claim, event, unknown=doubtful)
         self._report(event, done=done)
 
-    async def _weigh_unknown(self, claim: Claim, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-        """Count recipients that may have the message, and do as the configuration says."""
-        doubtful = [o for o in outcomes if o.disposition is Disposition.DEFERRED]
-        with contextlib.suppress(StoreUnavailable, StoreError):
-            # A count; what it is about must not be delivered twice for want of it.
-            await self._store.count_unknown(claim, len(doubtful))
-        if self._config.delivery.unknown_outcome != "assume-delivered":
-            return outcomes
-        return [
-            msgspec.structs.replace(o, disposition=Disposition.DELIVERED) if o in doubtful else o
-            for o in outcomes
-        ]
+    def _weigh_unknown(self, outcomes: Sequence[Outcome]) -> tuple[Sequence[Outcome], int]:
+        """Do as the configuration says with recipients that may have the message; count them."""
+        # Who was put off at RCPT keeps that answer: the final dot was not about him.
+        doubtful = [o.disposition is Disposition.DEFERRED and o.command in _DOTS for o in outcomes]
+        if self._config.delivery.unknown_outcome == "assume-delivered":
+            outcomes = [
+                msgspec.structs.replace(o, disposition=Disposition.DELIVERED) if doubt else o
+                for o, doubt in zip(outcomes, doubtful, strict=True)
+            ]
+        return outcomes, sum(doubtful)
 
     async def _defer(
         self,
@@ -105,11 +107,14 @@ class Ending:
         attempt: Attempt,
         *,
         host_failed: bool,
+        unknown: int,
     ) -> None:
         delivery = claim.delivery
         wait = next_wait(self._config.delivery.retry, claim.attempts + 1, random.random())  # noqa: S311
         # Never past the end of its time: expiry is seen when the wait is over.
         left = delivery.accepted + self._config.delivery.expire - time.time()
+        if unknown and self._config.delivery.unknown_outcome == "hold":
+            wait = left  # until an operator decides
         wait = max(1.0, min(wait, left))
         counts = [
             sum(outcome.disposition is kind for _, outcome in pairs)
@@ -128,6 +133,7 @@ class Ending:
             delivered=counts[0],
             bounced=counts[1],
             host_failed=host_failed,
+            unknown=unknown,
         )
         self._report(event, done=done)
 

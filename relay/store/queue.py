@@ -231,25 +231,22 @@ class Store:
             "attempt", make_key(claim.shard, "ledger"), claim.delivery.id, claim.token, event
         )
 
-    async def count_unknown(self, claim: Claim, recipients: int) -> None:
-        """Count recipients whose outcome we will never know: seen by us, not by ``reclaim``."""
-        name = "notices" if claim.delivery.notice else "ledger"
-        await self.link.call("HINCRBY", make_key(claim.shard, name), "unknown", recipients)
-
-    async def settle(self, claim: Claim, event: bytes) -> bool:
+    async def settle(self, claim: Claim, event: bytes, *, unknown: int = 0) -> bool:
         """End a claim: every open recipient has the message.
 
         Repeated until the store answers: a message that was delivered and not settled would be
         sent twice. False: the claim had passed to another (or this was a repetition).
+        ``unknown``: recipients whose outcome we will never know, here and below; seen by us, not
+        by ``reclaim``.
         """
-        return await self._end("settle", claim, event, self._find_memory(claim))
+        return await self._end("settle", claim, event, self._find_memory(claim), unknown)
 
-    async def bounce(self, claim: Claim, event: bytes, *, delivered: int) -> bool:
+    async def bounce(self, claim: Claim, event: bytes, *, delivered: int, unknown: int = 0) -> bool:
         """End a claim: ``delivered`` recipients have the message, the others never will.
 
         The notice to the sender must be accepted before. Repeated as ``settle``.
         """
-        return await self._end("bounce", claim, delivered, event, self._find_memory(claim))
+        return await self._end("bounce", claim, delivered, event, self._find_memory(claim), unknown)
 
     async def defer(
         self,
@@ -260,6 +257,7 @@ class Store:
         rest: Delivery | None = None,
         delivered: int = 0,
         bounced: int = 0,
+        unknown: int = 0,
         attempted: bool = True,
         host_failed: bool = False,
     ) -> bool:
@@ -282,6 +280,7 @@ class Store:
             self._story_lifetime,
             int(host_failed),
             (rest or claim.delivery).pool,
+            unknown,
         )
 
     def _find_memory(self, claim: Claim) -> int:
@@ -325,7 +324,10 @@ class Store:
                 await self.link.run("renew", make_key(shard, "ledger"), self._lease, *piece)
 
     async def reclaim(self, shard: int, *, limit: int = 100) -> list[bytes]:
-        """Take back what dead workers held in a shard; return the events."""
+        """Take back what dead workers held in a shard; return the events.
+
+        To be called twice in a lease: after a longer silence it takes nothing at first.
+        """
         events: list[bytes] = await self.link.run(
             "reclaim",
             make_key(shard, "ledger"),
@@ -333,6 +335,7 @@ class Store:
             self._unknown_outcome,
             self._expire,
             self._story_lifetime,
+            self._lease,
         )
         if self._unknown_outcome == "assume-delivered":
             await self._release_ended(events)

@@ -94,19 +94,21 @@ local function give_back(queue, pool, now, success, failure)
   end
 end
 
-local function count(d, delivered, bounced)
+-- `unknown`: of those that were tried, how many nobody knows about. It changes no balance.
+local function count(d, delivered, bounced, unknown)
   local key = TAG .. ':' .. d.ledger
+  if unknown > 0 then call('HINCRBY', key, 'unknown', unknown) end
   if delivered > 0 then call('HINCRBY', key, 'delivered', delivered) end
   if bounced > 0 then call('HINCRBY', key, 'bounced', bounced) end
   if delivered + bounced > 0 then call('HINCRBY', key, 'queued', -(delivered + bounced)) end
 end
 
 -- claimed -> gone: all recipients have their final outcome.
-local function finish(id, d, delivered, bounced, event, lifetime)
+local function finish(id, d, delivered, bounced, unknown, event, lifetime)
   call('DEL', delivery_key(id))
   if d.alone and d.here then
     for part = 0, d.parts - 1 do call('UNLINK', body_key(d.message, part)) end
   end
-  count(d, delivered, bounced)
+  count(d, delivered, bounced, unknown)
   append_story(d.message, event, lifetime)
 end

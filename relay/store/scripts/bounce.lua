@@ -2,10 +2,11 @@
 -- been accepted before this is called.
 -- KEYS[1] {tag}:ledger
 -- ARGV[1] delivery id  [2] token  [3] delivered now  [4] event  [5] lifetime of the story, ms
+-- ARGV[6] of unknown outcome
 -- Returns 1 done, 0 not ours any more, -1 it has ended already.
 local d = end_claim(ARGV[1], ARGV[2])
 if not d then return tell_absent(ARGV[1]) end
 local delivered = tonumber(ARGV[3])
-finish(ARGV[1], d, delivered, d.recipients - delivered, ARGV[4], ARGV[5])
+finish(ARGV[1], d, delivered, d.recipients - delivered, tonumber(ARGV[6]), ARGV[4], ARGV[5])
 give_back(d.queue, d.pool, clock(), true, false)
 return 1

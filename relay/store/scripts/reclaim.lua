@@ -2,10 +2,21 @@
 -- KEYS[1] {tag}:ledger
 -- ARGV[1] how many at most  [2] what to do where the attempt was open, its outcome unknown:
 --         retry, hold or assume-delivered  [3] how long to hold, ms  [4] lifetime of stories, ms
+-- ARGV[5] lease, ms
 -- Returns {event ...}: what was done, as it stands in the stories.
 pass_when_full()
 local now = clock()
 local events = {}
+
+-- Claims run out also while nobody can renew them, because the store itself was away. Workers look
+-- here twice in a lease: if nobody did for a whole one, those that live get half a lease to say so
+-- before anything is taken from them. (`seen ~= since`: once, not for ever.)
+local lease = tonumber(ARGV[5])
+local watch = call('HMGET', watch_key(), 'seen', 'since')
+local seen, since = tonumber(watch[1] or 0), tonumber(watch[2] or -1)
+if now - seen > lease and seen ~= since then since = now end
+call('HSET', watch_key(), 'seen', now, 'since', since)
+if now - since < lease / 2 then return events end
 
 local function put_back(id, d, wait)
   call('HDEL', delivery_key(id), 't', 'o')
@@ -21,19 +32,19 @@ for _, id in ipairs(call('ZRANGEBYSCORE', claims_key(), '-inf', now, 'LIMIT', 0,
   local held = call('HMGET', delivery_key(id), 't', 'o')
   local d = held[1] and end_claim(id, held[1])
   if d then
-    local open, did = held[2], 'ready'
+    local open, did, unknown = held[2], 'ready', 0
     if open then
-      did = ARGV[2]
+      did, unknown = ARGV[2], d.recipients
       call('HINCRBY', delivery_key(id), 'n', 1)
-      call('HINCRBY', TAG .. ':' .. d.ledger, 'unknown', d.recipients)
     end
     local event = cjson.encode({ event = open and 'unknown' or 'reclaimed', time = now / 1000,
       id = d.message, delivery = id, next = did,
       text = open and 'the worker went away between the final dot and its answer'
         or 'the worker went away before the final dot' })
     if did == 'assume-delivered' then
-      finish(id, d, d.recipients, 0, event, ARGV[4])
+      finish(id, d, d.recipients, 0, unknown, event, ARGV[4])
     else
+      count(d, 0, 0, unknown)
       put_back(id, d, did == 'hold' and tonumber(ARGV[3]) or 0)
       append_story(d.message, event, ARGV[4])
     end

@@ -8,11 +8,11 @@ import trio
 from relay.config import Config
 from relay.errors import StoreFull
 from relay.model import Delivery
-from relay.store.keys import find_shard, make_key
+from relay.store.keys import find_shard
 from relay.store.link import Link
 from relay.store.queue import Store
 from relay.store.scripts import SCRIPTS
-from tests.kit.audit import assert_sound
+from tests.kit.audit import check, expire_claims
 from tests.kit.messages import EVENT, Claims, find_domains, make_deliveries, make_delivery
 from tests.kit.proxy import open_proxy
 from tests.kit.redis import Server, open_server
@@ -29,8 +29,7 @@ def server(own_server: Server) -> Iterator[Server]:
     limit(own_server, 0)
     own_server.fresh()
     yield own_server
-    with own_server.client() as client:
-        assert_sound(client, leftover=True)
+    check(own_server, leftover=True)
 
 
 @pytest.fixture
@@ -89,8 +88,7 @@ async def test_everything_that_makes_room_works(
     assert await store.bounce(bounced, EVENT, delivered=0)
     assert await store.defer(deferred, EVENT, wait=60, rest=deferred.delivery)
     limit(server, 0)
-    with server.client() as client:
-        client.zadd(make_key(find_shard("a.test"), "claims"), {dead.delivery.id: 1})
+    expire_claims(server, dead.delivery.id)
     fill(server)
     await store.renew(others)
     assert len(await store.reclaim(find_shard("a.test"))) == 1
