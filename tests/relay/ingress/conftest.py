@@ -1,0 +1,59 @@
+"""Desks for sessions, with and without a store behind them; certificates."""
+
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from relay.ingress.session import Desk
+from relay.net.tls import make_server_context
+from relay.store.link import Link
+from relay.store.queue import Store
+from tests.kit.visit import (
+    make_config,
+    make_desk,
+)
+
+
+@pytest.fixture
+async def nowhere(tmp_path: Path) -> AsyncIterator[Store]:
+    """A store that nobody serves: for sessions that do not get so far."""
+    link = Link(f"unix://{tmp_path}/nobody", timeout=1)
+    yield Store(link, make_config(tmp_path))
+    await link.aclose()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, nowhere: Store) -> Desk:
+    return make_desk(make_config(tmp_path), nowhere)
+
+
+@pytest.fixture
+def real_desk(tmp_path: Path, store: Store) -> Desk:
+    return make_desk(make_config(tmp_path), store)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server_context(
+    authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> ssl.SSLContext:
+    directory = tmp_path_factory.mktemp("tls")
+    certificate = authority.issue_cert("gw.example.net")
+    chain, key = directory / "chain.pem", directory / "key.pem"
+    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    key.write_bytes(certificate.private_key_pem.bytes())
+    return make_server_context(str(chain), str(key))
+
+
+@pytest.fixture
+def client_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
