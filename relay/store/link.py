@@ -39,6 +39,16 @@ Reply = Any  # what RESP delivers: bytes, int, None or a list of these
 _PIPELINE_OCTETS = 1 << 20
 _PIPELINE_COMMANDS = 512
 
+# What a server says when it will not run anything just now, and may a little later.
+_NOT_NOW = (
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+)
+_NOT_NOW_TEXTS = ("BUSY ", "NOREPLICAS ")  # ... where redis-py has no word for it
+
 
 class Pending:
     """A command on its way. ``wait`` for its reply, once, or never."""
@@ -183,12 +193,13 @@ class Link:
         """One round trip: a reply or an exception for each call, never an exception raised."""
         try:
             connection = self._connect()
+            packed = connection.pack_commands([call.parts for call in calls])
         except Exception as error:  # whatever it is, the callers must hear of it
             self._drop()
-            return [_unavailable(error, executed=False)] * len(calls)
+            # One for each: they are raised in as many tasks, and each leaves its trace in them.
+            return [_unavailable(error, executed=False) for _ in calls]
         replies: list[Reply] = []
         try:
-            packed = connection.pack_commands([call.parts for call in calls])
             connection.send_packed_command(packed, check_health=False)
             for call in calls:
                 replies.append(self._read(connection, call))  # noqa: PERF401 - partial ones count
@@ -207,14 +218,14 @@ class Link:
             return error
         except redis.exceptions.OutOfMemoryError as error:
             return StoreFull(str(error))
-        except redis.exceptions.BusyLoadingError as error:
-            return _unavailable(error, executed=False)
-        except redis.exceptions.ReadOnlyError as error:
+        except _NOT_NOW as error:
             return _unavailable(error, executed=False)
         except redis.ResponseError as error:
             text = str(error)
             if "OOM" in text or "MISCONF" in text:
                 return StoreFull(text)
+            if text.startswith(_NOT_NOW_TEXTS):
+                return _unavailable(error, executed=False)
             name = call.script or str(call.parts[0])
             return StoreError(f"{name}: {text}")
 
@@ -240,9 +251,8 @@ class Link:
 
     def _connect(self) -> AbstractConnection:
         if self._connection is None:
-            connection = _open_connection(self._pool)
-            _load_scripts(connection)
-            self._connection = connection
+            self._connection = _open_connection(self._pool)
+            _load_scripts(self._connection)
         return self._connection
 
     def _drop(self) -> None:
