@@ -1,0 +1,43 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.address import find_domain
+
+
+@pytest.mark.parametrize(
+    ("address", "domain"),
+    [
+        (b"a@b.test", "b.test"),
+        (b"a@B.TEST", "b.test"),
+        (b"a@b.test.", "b.test"),
+        (b'"a@b"@c.test', "c.test"),
+        ("a@bücher.test".encode(), "xn--bcher-kva.test"),
+        ("a@BÜCHER.test".encode(), "xn--bcher-kva.test"),
+        ("a@faß.test".encode(), "xn--fa-hia.test"),  # IDNA 2008; 2003 would say "fass"
+        (b"a@[192.0.2.1]", None),
+        (b"a@[IPv6:::1]", None),
+        (b"postmaster", None),
+        (b"", None),
+        (b"a@\xff\xfe", None),
+        ("a@\u200b".encode(), None),
+        ("a@-ü-.test".encode(), None),
+    ],
+)
+def test_domains(address: bytes, domain: str | None) -> None:
+    assert find_domain(address) == domain
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_no_domain_is_too_odd_to_be_answered(name: bytes) -> None:
+    domain = find_domain(b"a@" + name)
+
+    assert domain is None or domain.isascii()
+
+
+@given(st.text("abcüß.-", max_size=12))
+def test_the_form_does_not_change_any_more(name: str) -> None:
+    domain = find_domain(b"a@" + name.encode())
+
+    if domain:
+        assert find_domain(b"a@" + domain.encode()) == domain
