@@ -90,6 +90,7 @@ class Peer:
         self._stream = stream
         self._smtp = ClientSession(ehlo.encode("ascii"))
         self._scope = trio.CancelScope()
+        self._dot_left = False  # the content of this message, to its end, is on its way
         self.host = host
         self.sent = 0  # transactions so far
 
@@ -104,9 +105,12 @@ class Peer:
         return self._smtp.can_begin
 
     @property
-    def has_sent_content(self) -> bool:
-        """True while nobody knows whether the message was taken."""
-        return self._smtp.content_sent
+    def _is_unknown(self) -> bool:
+        """True while nobody knows whether the message was taken.
+
+        A write that failed, or did not come to its end, has kept the final dot here.
+        """
+        return self._smtp.content_sent and self._dot_left
 
     # -- opening ------------------------------------------------------------------------------
 
@@ -155,18 +159,23 @@ class Peer:
     async def _next_event(self) -> object:
         """Return the core's next event; reads and writes as needed. Raises NetworkError."""
         smtp, stream = self._smtp, self._stream
+        heard = True
         while True:
             event = smtp.next_event()
             out = smtp.data_to_send()
             if event is not None and not out:
                 return event
-            patience = _PATIENCE.get(smtp.awaiting, _COMMAND_PATIENCE)
-            self._scope.deadline = trio.current_time() + patience
+            if out or heard:
+                patience = _PATIENCE.get(smtp.awaiting, _COMMAND_PATIENCE)
+                self._scope.deadline = trio.current_time() + patience
             if out:
                 await stream.send(out)
             if event is not None:
                 return event
             octets = await stream.receive()
+            # Only a whole line buys more time (of a reply's lines there is a limit): otherwise an
+            # octet every few minutes would keep a session for days.
+            heard = b"\n" in octets
             if octets:
                 smtp.receive(octets)
             else:
@@ -181,13 +190,14 @@ class Peer:
         could not be read (nothing was sent then).
         """
         self._scope = trio.CancelScope()
+        self._dot_left = False
         self.sent += 1
         reason = ""
         try:
             with self._scope:
                 results = await self._transact(claim, store, attempt)
                 # Still True when the peer closed in good order instead of answering the dot.
-                return _judge(results, unknown=self._smtp.content_sent)
+                return _judge(results, unknown=self._is_unknown)
             reason = "the host took too long to answer"
         except RemoteProtocolError as error:
             reason = f"the host talks nonsense: {error}"
@@ -196,7 +206,7 @@ class Peer:
         except (ClaimLost, StoreUnavailable, StoreError):
             self._smtp.abandon("")
             raise
-        unknown = self._smtp.content_sent
+        unknown = self._is_unknown
         return _judge(self._smtp.abandon(reason), unknown=unknown)
 
     async def _transact(
@@ -232,6 +242,7 @@ class Peer:
             part += 1
             self._scope.deadline = trio.current_time() + _BLOCK_PATIENCE
             await self._stream.send(self._smtp.content(octets, part == chunks))
+        self._dot_left = part == chunks
         return part
 
     # -- the end ------------------------------------------------------------------------------
@@ -282,6 +293,8 @@ async def _open_host(host: Host, path: Path, source: str, ehlo: str, ca_file: st
     # Nothing demanded TLS, and this host's is broken: RFC 7435 §3, better in clear than not.
     try:
         return await _open(host, "none", source, ehlo, ca_file)
+    except SourceUnusable:
+        raise
     except NetworkError as error:
         raise HostFailed(classify_error(error)) from error
 
@@ -295,6 +308,9 @@ async def _open(host: Host, level: TlsLevel, source: str, ehlo: str, ca_file: st
     peer = Peer(stream, host, ehlo)
     try:
         await peer.open(level, ca_file)
+    except HostFailed:
+        await peer.quit()  # RFC 5321 §3.1: after a 554 greeting, too
+        raise
     except BaseException:
         peer.close()
         raise
