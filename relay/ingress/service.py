@@ -109,10 +109,12 @@ class IngressService:
                             )
                         accepting.start_soon(wait_for_stop, lambda: self._stop(accepting, sessions))
                         say_ready()
+                    # Not only at the end: until a listener is closed, the kernel goes on taking
+                    # connections for it, and nobody would serve them.
+                    _close(listeners)
                 nursery.cancel_scope.cancel()
         finally:
-            for listener in listeners:
-                listener.close()
+            _close(listeners)
 
     def _open_listeners(self) -> list[socket.socket]:
         shared = self.config.ingress.processes > 1
@@ -121,8 +123,7 @@ class IngressService:
             for endpoint in self.config.ingress.listen:
                 listeners.append(open_listener(endpoint.host, endpoint.port, shared=shared))  # noqa: PERF401
         except BaseException:
-            for listener in listeners:
-                listener.close()
+            _close(listeners)
             raise
         return listeners
 
@@ -184,6 +185,11 @@ class IngressService:
         if self._trouble is not None:
             _log.warning("the store is well again: accepting mail")
         return None
+
+
+def _close(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()
 
 
 def _unmap(address: str) -> str:

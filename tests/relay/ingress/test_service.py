@@ -1,0 +1,254 @@
+"""The ingress process on a real port with a real store: the clock is real, the waits are short."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from relay.config import Config
+from relay.errors import StartError
+from relay.events import EventLog
+from relay.ingress import service as service_module
+from relay.ingress.service import IngressService, serve
+from relay.store.link import Link
+from relay.store.queue import Store
+from tests.kit.ports import find_free_port
+from tests.kit.redis import Server, open_server
+from tests.kit.visit import Client, make_config, make_desk, read_id
+
+LOOPBACK = [
+    {"name": "acme", "domains": ["acme.example"], "networks": ["127.0.0.0/8"]},
+]
+
+
+@pytest.fixture
+def port() -> int:
+    return find_free_port()
+
+
+def make(base: Path, port: int, **ingress: object) -> Config:
+    return make_config(base, tables={"tenant": LOOPBACK}, listen=[f"127.0.0.1:{port}"], **ingress)
+
+
+@contextlib.asynccontextmanager
+async def run(config: Config, store: Store) -> AsyncIterator[IngressService]:
+    """Run the service until the block ends, then stop it as an operator would."""
+    service = IngressService(config, store, EventLog(config.log.events))
+    service.desk = dataclasses.replace(
+        make_desk(config, store), events=service.events, door=service
+    )
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service.run)
+            await wait_until_listening(config.ingress.listen[0].port)
+            # Signals must have a receiver, too: without one SIGTERM would end the test run.
+            await trio.testing.wait_all_tasks_blocked()
+            yield service
+            if not service.stopping:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def wait_until_listening(port: int) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            await stream.aclose()
+            return
+        await trio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def call(port: int) -> AsyncIterator[Client]:
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    async with stream:
+        yield Client(stream, None)  # type: ignore[arg-type]  # it is on the other side
+
+
+async def test_a_message_comes_in_through_the_port(tmp_path: Path, port: int, store: Store) -> None:
+    async with run(make(tmp_path, port), store), call(port) as client:
+        assert await client.read_reply() == b"220 gw.example.net ESMTP outgate\r\n"
+        await client.open_transaction()
+        read_id(await client.send_data(b"x\r\n"))
+        assert await client.say(b"QUIT") == b"221 2.0.0 gw.example.net closing\r\n"
+        assert await client.read_end() == b""
+
+    assert (await store.read_ledger())["ledger"]["accepted"] == 1
+
+
+async def test_one_connection_too_many_is_told_so(tmp_path: Path, port: int, store: Store) -> None:
+    async with run(make(tmp_path, port, max_connections=2), store) as service:
+        await no_sessions(service)
+        async with call(port) as one, call(port) as two, call(port) as three:
+            assert (await one.read_reply())[:3] == b"220"
+            assert (await two.read_reply())[:3] == b"220"
+            assert (await three.read_end()).startswith(b"421 4.3.2 Too many connections")
+        await no_sessions(service)
+        async with call(port) as one:
+            assert (await one.read_reply())[:3] == b"220"
+
+
+async def no_sessions(service: IngressService) -> None:
+    for _ in range(1000):
+        if not service._sessions:
+            return
+        await trio.sleep(0.005)
+    raise AssertionError("sessions do not end")
+
+
+async def test_connections_that_are_gone_at_once_do_no_harm(
+    tmp_path: Path, port: int, store: Store
+) -> None:
+    async with run(make(tmp_path, port), store) as service:
+        for _ in range(50):
+            sock = socket.create_connection(("127.0.0.1", port))
+            # Closing with this is a reset.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            sock.close()
+        await no_sessions(service)
+        async with call(port) as client:
+            assert (await client.read_reply())[:3] == b"220"
+
+
+async def test_an_orderly_stop_finishes_the_message_under_way(
+    tmp_path: Path, port: int, store: Store
+) -> None:
+    async with run(make(tmp_path, port), store) as service:
+        async with call(port) as busy, call(port) as idle:
+            for client in (busy, idle):
+                await client.read_reply()
+            await busy.open_transaction()
+            await busy.say(b"DATA")
+
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await idle.read_end() == b"421 4.3.2 Service going down, try again\r\n"
+            assert service.stopping
+            with pytest.raises(OSError, match="all attempts to connect"):
+                async with call(port):
+                    pass
+
+            read_id(await busy.say(b"x\r\n."))
+            assert await busy.read_end() == b"421 4.3.2 Service going down, try again\r\n"
+
+    assert (await store.read_ledger())["ledger"]["accepted"] == 1
+
+
+async def test_a_sender_that_does_not_finish_is_left_behind(
+    tmp_path: Path, port: int, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "_GRACE", 0.1)
+    async with run(make(tmp_path, port), store), call(port) as client:
+        await client.read_reply()
+        await client.open_transaction()
+        await client.say(b"DATA")
+
+        os.kill(os.getpid(), signal.SIGTERM)
+
+        assert await client.read_end() == b""
+
+
+async def test_over_the_memory_mark_mail_is_asked_to_wait(
+    tmp_path: Path, port: int, store: Store, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "_LOOK", 0.01)
+    async with run(make(tmp_path, port), store), call(port) as client:
+        await client.read_reply()
+        await client.say(b"EHLO me.test")
+        with server.client() as redis:
+            redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] * 1.1))
+            try:
+                reply = await mail_until(client, b"452")
+            finally:
+                redis.config_set("maxmemory", 0)
+        assert reply == b"452 4.3.1 Out of space, try again later\r\n"
+        await mail_until(client, b"250")
+
+
+async def mail_until(client: Client, code: bytes) -> bytes:
+    """Say MAIL until the reply has this code; the service looks at the store from time to time."""
+    for _ in range(40):
+        reply = await client.say(b"MAIL FROM:<a@acme.example>")
+        if reply[:3] == code:
+            return reply
+        if reply[:3] == b"250":
+            await client.say(b"RSET")
+        await trio.sleep(0.05)
+    raise AssertionError(reply)
+
+
+async def test_without_the_store_mail_is_asked_to_come_back_and_then_taken(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "_LOOK", 0.01)
+    with open_server() as server:
+        link = Link(server.url, timeout=1)
+        config = make(tmp_path, port)
+        try:
+            async with run(config, Store(link, config)), call(port) as client:
+                await client.read_reply()
+                await client.say(b"EHLO me.test")
+                await mail_until(client, b"250")
+                await client.say(b"RSET")
+                server.kill()
+                assert await mail_until(client, b"451") == (
+                    b"451 4.3.0 Cannot store messages now, try again later\r\n"
+                )
+                server.start()
+                await mail_until(client, b"250")
+                await client.say(b"RCPT TO:<b@y.test>")
+                read_id(await client.send_data(b"x\r\n"))
+        finally:
+            await link.aclose()
+
+
+async def test_a_port_that_is_taken_is_a_start_error_and_nothing_listens(
+    tmp_path: Path, store: Store
+) -> None:
+    free, taken = find_free_port(), socket.create_server(("127.0.0.1", 0))
+    config = make_config(
+        tmp_path, listen=[f"127.0.0.1:{free}", f"127.0.0.1:{taken.getsockname()[1]}"]
+    )
+    with taken:
+        service = IngressService(config, store, EventLog(config.log.events))
+        with pytest.raises(StartError, match="another program has it"):
+            await service.run()
+
+    with pytest.raises(OSError, match="all attempts"):
+        await trio.open_tcp_stream("127.0.0.1", free)
+
+
+async def test_a_store_that_can_lose_mail_is_a_start_error(tmp_path: Path, port: int) -> None:
+    with open_server(appendfsync="everysec") as server:
+        config = make_config(
+            tmp_path,
+            tables={"tenant": LOOPBACK, "store": {"url": server.url}},
+            listen=[f"127.0.0.1:{port}"],
+        )
+        with pytest.raises(StartError, match="appendfsync"):
+            await serve(config)
+
+
+async def test_a_session_that_fails_takes_no_other_with_it(
+    tmp_path: Path, port: int, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make(tmp_path, port)
+    async with run(config, store) as service, call(port) as other:
+        await other.read_reply()
+        good = service.desk
+        # A certificate is offered and then is not there: something that should never happen.
+        settings = type(good.settings)("gw.example.net", starttls=True)
+        service.desk = dataclasses.replace(good, settings=settings)
+        async with call(port) as client:
+            await client.read_reply()
+            await client.say(b"EHLO me.test")
+            await client.send(b"STARTTLS\r\n")
+            assert await client.read_end() == b""
+
+        assert (await other.say(b"NOOP"))[:3] == b"250"
+    assert "a session failed" in caplog.text
