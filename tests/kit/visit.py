@@ -196,7 +196,6 @@ async def read_parts(store: Store, message_id: str) -> list[bytes]:
 def split_trace(stored: bytes) -> tuple[bytes, bytes]:
     """Return our Received line, unfolded, and the rest."""
     assert stored.startswith(b"Received: from ")
-    end = stored.index(b"\r\n")
-    while stored[end + 2 : end + 3] in (b" ", b"\t"):
-        end = stored.index(b"\r\n", end + 2)
+    # Not by its folding: a message may begin with a blank, and looks like more of our line then.
+    end = stored.index(b" -0000\r\n") + 6
     return stored[:end].replace(b"\r\n\t", b" "), stored[end + 2 :]
