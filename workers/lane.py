@@ -21,8 +21,8 @@ from workers.ending import Attempt, Ending
 from workers.peer import ClaimLost, HostFailed, Peer, Verdict, open_peer
 from workers.route import Path
 
-# Waits before another try when our own side is the trouble, s: the store or a message in it; a
-# fault in this program.
+# Waits before another try when our own side is the trouble, s: the store does not answer; a
+# message in it is damaged, or a fault in this program.
 _OWN_TROUBLE = 5.0
 OUR_FAULT = 300.0
 
@@ -142,9 +142,9 @@ class Lane:
             await self._ending.end(claim, verdict.outcomes, attempt, unknown=verdict.unknown)
         except ClaimLost:
             _log.warning("%s: the claim has passed to another worker", claim.delivery.id)
-        except (StoreUnavailable, StoreError) as error:
+        except StoreUnavailable as error:
             _log.warning("%s: %s", claim.delivery.id, error)
-            await self._ending.give_back(claim, wait=_OWN_TROUBLE)
+            await self._put_off(claim, _OWN_TROUBLE)
         except LocalProtocolError as error:
             await self._refuse(claim, str(error))
             return True
@@ -158,8 +158,15 @@ class Lane:
     async def _excuse(self, claim: Claim) -> None:
         """A fault of ours. The message stays in the queue, and the others are not held up."""
         _log.exception("%s: delivery failed; trying again later", claim.delivery.id)
-        await self._ending.give_back(claim, wait=OUR_FAULT)
+        await self._put_off(claim, OUR_FAULT)
         self._done(claim)
+
+    async def _put_off(self, claim: Claim, wait: float) -> None:
+        try:
+            await self._ending.give_back(claim, wait=wait)
+        except StoreError as error:
+            # Its lease ends, and ``reclaim`` tries. One broken record must not stop a worker.
+            _log.error("%s: cannot be put off: %s", claim.delivery.id, error)
 
     async def _open(self) -> Peer:
         return await open_peer(
@@ -170,7 +177,8 @@ class Lane:
         host = peer.host
         attempt = Attempt(self.source.name, host.name, f"{host.address}:{host.port}", peer.tls)
         event = self._ending.make_attempt_event(claim, attempt)
-        return await peer.deliver(claim, self._store, event), attempt
+        early = self._settings.unknown_outcome == "retry"
+        return await peer.deliver(claim, self._store, event, early=early), attempt
 
     # -- ends ---------------------------------------------------------------------------------
 
@@ -191,8 +199,12 @@ class Lane:
 
     async def _fail_one(self, claim: Claim, outcome: Outcome, attempt: Attempt) -> None:
         outcomes = [outcome] * len(claim.delivery.envelope.recipients)
-        await self._ending.end(claim, outcomes, attempt, host_failed=True)
-        self._done(claim)
+        try:
+            await self._ending.end(claim, outcomes, attempt, host_failed=True)
+        except Exception:
+            await self._excuse(claim)
+        else:
+            self._done(claim)
 
     async def _refuse(self, claim: Claim, text: str) -> None:
         """The envelope holds what must not be said to a host; no other host changes that."""

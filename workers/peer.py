@@ -183,8 +183,13 @@ class Peer:
 
     # -- a message ----------------------------------------------------------------------------
 
-    async def deliver(self, claim: Claim, store: Store, attempt: bytes) -> Verdict:
+    async def deliver(
+        self, claim: Claim, store: Store, attempt: bytes, *, early: bool = True
+    ) -> Verdict:
         """Send a message; ``attempt`` is the event that opens the attempt in the store.
+
+        ``early``: it may be opened there before the final dot is due, which saves time; not for
+        those who would lose or hold the message for it if we died in between.
 
         Never raises for what the peer does. Raises ClaimLost; StoreUnavailable when the message
         could not be read (nothing was sent then).
@@ -195,7 +200,7 @@ class Peer:
         reason = ""
         try:
             with self._scope:
-                results = await self._transact(claim, store, attempt)
+                results = await self._transact(claim, store, attempt, early=early)
                 # Still True when the peer closed in good order instead of answering the dot.
                 return _judge(results, unknown=self._is_unknown)
             reason = "the host took too long to answer"
@@ -210,36 +215,39 @@ class Peer:
         return _judge(self._smtp.abandon(reason), unknown=unknown)
 
     async def _transact(
-        self, claim: Claim, store: Store, attempt: bytes
+        self, claim: Claim, store: Store, attempt: bytes, *, early: bool
     ) -> tuple[RecipientResult, ...]:
         delivery = claim.delivery
         self._smtp.begin(delivery.envelope, delivery.size, final_newline=delivery.newline)
         # On its way while the peer looks at the envelope: its round trip costs no time.
-        recorded = store.record_attempt(claim, attempt)
+        recorded = store.record_attempt(claim, attempt) if early else None
         part = 0
         while True:
             event = await self._next_event()
             if isinstance(event, SendContent):
-                part = await self._send_content(claim, store, recorded, part)
+                part = await self._send_content(claim, store, attempt, recorded, part)
             elif isinstance(event, Finished):
                 return event.results
             elif isinstance(event, Closed):
                 raise PeerClosed("the host closed the connection")
 
-    async def _send_content(self, claim: Claim, store: Store, recorded: Pending, part: int) -> int:
+    async def _send_content(
+        self, claim: Claim, store: Store, attempt: bytes, recorded: Pending | None, part: int
+    ) -> int:
         """Send parts of the message from ``part`` on, as many as the peer takes now."""
-        self._scope.deadline = math.inf  # the store has patience of its own
-        if not await recorded.wait():
-            raise ClaimLost(claim.delivery.id)
         chunks = claim.delivery.chunks
         while part < chunks and self._smtp.takes_content:
-            self._scope.deadline = math.inf
+            self._scope.deadline = math.inf  # the store has patience of its own
             octets = claim.body
             if octets is None:
                 octets = await store.read_part(claim.delivery, part)
             if octets is None:
                 raise StoreError(f"part {part} of the message is not in the store any more")
             part += 1
+            if part == chunks:  # the final dot goes with it
+                recorded = recorded or store.record_attempt(claim, attempt)
+                if not await recorded.wait():
+                    raise ClaimLost(claim.delivery.id)
             self._scope.deadline = trio.current_time() + _BLOCK_PATIENCE
             await self._stream.send(self._smtp.content(octets, part == chunks))
         self._dot_left = part == chunks
