@@ -16,8 +16,8 @@ import msgspec
 from relay.address import find_domain
 from relay.config import Config
 from relay.errors import StoreError, StoreUnavailable
-from relay.events import EventLog, encode_event
-from relay.model import Claim, Delivery, Disposition, Outcome, Recipient, derive_message_id
+from relay.events import EventLog, decode_event, encode_event
+from relay.model import Blame, Claim, Delivery, Disposition, Outcome, Recipient, derive_message_id
 from relay.store.keys import find_shard
 from relay.store.queue import Store
 from workers.bounce import make_bounce
@@ -34,6 +34,24 @@ class Attempt:
     tls: str = ""
 
 
+class _LastOutcome(msgspec.Struct, frozen=True):
+    """What a recipient got, as it stands in an event."""
+
+    address: str
+    command: str = ""
+    code: int = 0
+    status: str = ""
+    text: str = ""
+
+
+class _Last(msgspec.Struct, frozen=True):
+    """What is wanted of the event of the last attempt."""
+
+    host: str = ""
+    recipients: tuple[_LastOutcome, ...] = ()
+
+
+_NOTHING_SAID = _LastOutcome("", status="4.4.7", text="it could not be tried in time")
 _NOWHERE = Attempt()
 _DOTS = (".", "BDAT")  # the commands whose answer makes somebody else responsible
 
@@ -88,6 +106,11 @@ class Ending:
             done = await self._store.settle(claim, event, unknown=doubtful)
         self._report(event, done=done)
 
+    async def end_expired(self, claim: Claim) -> None:
+        """End a claim whose time was up before another attempt: the last one's answers are final."""
+        host, outcomes = _recall(claim)
+        await self.end(claim, outcomes, Attempt(host=host), host_failed=True)
+
     def _weigh_unknown(self, outcomes: Sequence[Outcome]) -> tuple[Sequence[Outcome], int]:
         """Do as the configuration says with recipients that may have the message; count them."""
         # Who was put off at RCPT keeps that answer: the final dot was not about him.
@@ -113,9 +136,10 @@ class Ending:
         wait = next_wait(self._config.delivery.retry, claim.attempts + 1, random.random())  # noqa: S311
         # Never past the end of its time: expiry is seen when the wait is over.
         left = delivery.accepted + self._config.delivery.expire - time.time()
-        if unknown and self._config.delivery.unknown_outcome == "hold":
-            wait = left  # until an operator decides
-        wait = max(1.0, min(wait, left))
+        hold = unknown > 0 and self._config.delivery.unknown_outcome == "hold"
+        # Held: until an operator decides, or its time is over. Recipients of the same delivery
+        # whose answer is known wait with it: one delivery has one time.
+        wait = max(1.0, left if hold else min(wait, left))
         counts = [
             sum(outcome.disposition is kind for _, outcome in pairs)
             for kind in (Disposition.DELIVERED, Disposition.BOUNCED)
@@ -124,7 +148,8 @@ class Ending:
             delivery.envelope, recipients=tuple(recipient for recipient, _ in still_open)
         )
         pool = self._pools.get(delivery.tenant, delivery.pool)
-        event = self._make_event("deferred", claim, pairs, attempt, wait=round(wait, 1))
+        more = {"wait": round(wait, 1)} | ({"hold": True} if hold else {})
+        event = self._make_event("deferred", claim, pairs, attempt, **more)
         done = await self._store.defer(
             claim,
             event,
@@ -251,6 +276,25 @@ class Ending:
         """
         if done:
             self._events.write(event)
+
+
+def _recall(claim: Claim) -> tuple[str, list[Outcome]]:
+    """Return from the last attempt's event which host it met, and what each recipient got.
+
+    Still "deferred": it is our time that is over, not the host that said so.
+    """
+    try:
+        last = msgspec.convert(decode_event(claim.previous), _Last)
+    except msgspec.MsgspecError:
+        last = _Last()
+    said = {one.address: one for one in last.recipients}
+    outcomes = []
+    for recipient in claim.delivery.envelope.recipients:
+        one = said.get(_show(recipient.address), _NOTHING_SAID)
+        outcomes.append(
+            Outcome(Disposition.DEFERRED, Blame.HOST, one.command, one.code, one.status, one.text)
+        )
+    return last.host, outcomes
 
 
 def _find_sender_domain(delivery: Delivery) -> str:

@@ -18,19 +18,18 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-import msgspec
 import trio
 
 from relay.config import Config
 from relay.config.schema import Source
 from relay.errors import SourceUnusable, StoreError, StoreUnavailable
-from relay.events import EventLog, decode_event, encode_event
-from relay.model import Blame, Claim, Disposition, Outcome
+from relay.events import EventLog, encode_event
+from relay.model import Claim, Outcome
 from relay.store.keys import SHARDS, make_tag
 from relay.store.queue import Store
 from workers.choice import Choice
 from workers.ending import Ending
-from workers.lane import OUR_FAULT, Lane
+from workers.lane import Lane
 from workers.route import Path, Router, find_family
 from workers.schedule import is_expired
 
@@ -41,7 +40,7 @@ _OCTETS = 4 << 20  # bodies of one claim
 _INLINE = 256 * 1024  # bodies up to this size come with the claim
 _HELD_OCTETS = 128 << 20  # above this, claims come without bodies
 # A claim that brought little was too early: a pause lets more gather, and costs this much delay.
-_PAUSE = 0.004
+_PAUSE = 0.010
 # Wake-ups can be missed (they are published to whoever listens, once): look anyway, s.
 _LOOK = 5.0
 _FORWARD = 10.0
@@ -75,6 +74,7 @@ class Pool:
         self._bells: dict[tuple[int, str], trio.Event] = {}  # by shard and pool
         self._worker = os.urandom(5).hex()
         self._claims = 0
+        self._stopping = False
         self._nursery: trio.Nursery
 
     def __repr__(self) -> str:
@@ -99,6 +99,7 @@ class Pool:
                         for pool in self._choice.pools:
                             intake.start_soon(self._claim_from, shard, pool)
                     await stop.wait()
+                    self._stopping = True
                     intake.cancel_scope.cancel()
                 await self._drain(deliveries)
             background.cancel_scope.cancel()
@@ -151,14 +152,17 @@ class Pool:
         self._asked += most
         self._claims += 1
         try:
-            claimed = await self._store.claim(
-                shard,
-                pool,
-                token=f"{self._worker}-{self._claims}",
-                most=most,
-                octets=_OCTETS,
-                inline=_INLINE if self._held_octets < _HELD_OCTETS else 0,
-            )
+            # Shielded: what a claim has brought must be known, or it lies idle until its lease
+            # ends. The link's patience is bounded.
+            with trio.CancelScope(shield=True):
+                claimed = await self._store.claim(
+                    shard,
+                    pool,
+                    token=f"{self._worker}-{self._claims}",
+                    most=most,
+                    octets=_OCTETS,
+                    inline=_INLINE if self._held_octets < _HELD_OCTETS else 0,
+                )
         finally:
             self._asked -= most
             if self._room:
@@ -181,33 +185,48 @@ class Pool:
 
     def _place(self, claim: Claim, pool: str) -> None:
         """Give a claim to a lane: now if the path is known, otherwise as soon as it is."""
+        if self._stopping:
+            self._start(self._return, claim)
+            return
         if is_expired(claim.delivery.accepted, time.time(), self._settings.expire):
-            self._nursery.start_soon(self._end_expired, claim)
+            self._start(self._end_expired, claim)
             return
         source = self._choice.choose(claim, pool)
         if source is None:
             # Our own trouble is no attempt: the message waits, and its retries do not grow.
-            self._nursery.start_soon(self._wait_for_source, claim)
+            self._start(self._wait_for_source, claim)
             return
         path = self._router.find_now(claim.delivery.domain, find_family(source.address))
         if path is not None:
             self._find_lane(source, path).put(claim)
         else:
-            self._nursery.start_soon(self._place_slowly, claim, source)
+            self._start(self._place_slowly, claim, source)
 
     async def _place_slowly(self, claim: Claim, source: Source) -> None:
-        try:
-            path = await self._router.find(claim.delivery.domain, find_family(source.address))
-        except Exception:
-            # A fault of ours. The message stays in the queue, and the others are not held up.
-            _log.exception("%s: no path was found; trying again later", claim.delivery.id)
-            await self._ending.give_back(claim, wait=OUR_FAULT)
-            self._finish(claim)
-            return
-        if isinstance(path, Path):
-            self._find_lane(source, path).put(claim)
-        else:
+        path = await self._router.find(claim.delivery.domain, find_family(source.address))
+        if not isinstance(path, Path):
             await self._end_for_all(claim, path)
+        elif self._stopping:
+            await self._return(claim)
+        else:
+            self._find_lane(source, path).put(claim)
+
+    def _start(self, role: Callable[..., Awaitable[None]], claim: Claim, *more: Source) -> None:
+        self._nursery.start_soon(self._attend, role, claim, *more)
+
+    async def _attend(
+        self, role: Callable[..., Awaitable[None]], claim: Claim, *more: Source
+    ) -> None:
+        """Do something about one claim.
+
+        A fault of ours there must not stop all the others, now and again after each restart.
+        Left alone, the claim ends with its lease, and ``reclaim`` puts the delivery back.
+        """
+        try:
+            await role(claim, *more)
+        except Exception:
+            _log.exception("%s: left alone until its claim ends", claim.delivery.id)
+            self._finish(claim)
 
     def _find_lane(self, source: Source, path: Path) -> Lane:
         lane = self._lanes.get((source.name, path.key))
@@ -255,10 +274,8 @@ class Pool:
     # -- ends without an attempt -----------------------------------------------------------------
 
     async def _end_expired(self, claim: Claim) -> None:
-        outcome = Outcome(
-            Disposition.DEFERRED, Blame.HOST, status="4.4.7", text=_tell_last(claim.previous)
-        )
-        await self._end_for_all(claim, outcome)
+        await self._ending.end_expired(claim)
+        self._finish(claim)
 
     async def _end_for_all(self, claim: Claim, outcome: Outcome) -> None:
         count = len(claim.delivery.envelope.recipients)
@@ -267,6 +284,11 @@ class Pool:
 
     async def _wait_for_source(self, claim: Claim) -> None:
         await self._ending.give_back(claim, wait=_NO_SOURCE)
+        self._finish(claim)
+
+    async def _return(self, claim: Claim) -> None:
+        """It came when we were about to stop: others can have it at once."""
+        await self._ending.give_back(claim)
         self._finish(claim)
 
     # -- background ---------------------------------------------------------------------------
@@ -296,12 +318,3 @@ class Pool:
     async def _forward(self, shard: int) -> None:
         for delivery in await self._store.read_outbox(shard):
             await self._store.forward(delivery)
-
-
-def _tell_last(previous: bytes) -> str:
-    """Return what the last attempt of an expired delivery met, from its event."""
-    try:
-        people = decode_event(previous)["recipients"]
-        return str(people[0]["text"]) if isinstance(people, list) else ""
-    except (msgspec.DecodeError, LookupError, TypeError):
-        return "it could not be tried in time"
