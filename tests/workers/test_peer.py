@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 import trio
@@ -530,3 +531,30 @@ async def test_without_starttls_only_who_does_not_need_it_is_served(
     wanted = DELIVERED if level in ("none", "opportunistic") else DEFERRED
     assert dispositions(verdict) == [wanted]
     assert len(host.messages) == (wanted is DELIVERED)
+
+
+@pytest.mark.parametrize(("early", "attempts"), [(True, 1), (False, 0)])
+async def test_an_attempt_that_never_came_to_the_dot_need_not_be_on_record(
+    clock: MockClock, early: bool, attempts: int
+) -> None:
+    shelf = Shelf()
+    async with open_host("RCPT eof") as host:
+        peer = await connect_to(host.make_path())
+        await peer.deliver(make_claim(), shelf, b"{}", early=early)  # type: ignore[arg-type]
+    assert len(shelf.attempts) == attempts
+
+
+async def test_the_attempt_is_on_record_before_the_last_part(clock: MockClock) -> None:
+    class Watch(Shelf):
+        def record_attempt(self, claim: Claim, event: bytes) -> Any:
+            seen.append(len(host.messages))
+            return super().record_attempt(claim, event)
+
+    seen: list[int] = []
+    shelf = Watch(b"Subject: x\r\n", b"\r\n", b"hello\r\n")
+    async with open_host() as host:
+        peer = await connect_to(host.make_path())
+        claim = make_claim(make_delivery(chunks=3), None)
+        verdict = await peer.deliver(claim, shelf, b"{}", early=False)  # type: ignore[arg-type]
+    assert dispositions(verdict) == [DELIVERED]
+    assert seen == [0]
