@@ -45,8 +45,8 @@ class Stream:
                 await trio.lowlevel.wait_readable(self._sock)
                 with contextlib.suppress(BlockingIOError):
                     return self._sock.recv(size)
-        except OSError as error:
-            raise PeerClosed(f"connection lost: {error.strerror or error}") from error
+        except (OSError, trio.ClosedResourceError) as error:
+            raise PeerClosed(f"connection lost: {_name(error)}") from error
 
     async def _receive_tls(self, tls: ssl.SSLSocket, size: int) -> bytes:
         while True:
@@ -71,8 +71,8 @@ class Stream:
             while rest:
                 await trio.lowlevel.wait_writable(sock)
                 rest = rest[self._try_send(sock, rest) :]
-        except OSError as error:
-            raise PeerClosed(f"connection lost: {error.strerror or error}") from error
+        except (OSError, trio.ClosedResourceError) as error:
+            raise PeerClosed(f"connection lost: {_name(error)}") from error
 
     @staticmethod
     def _try_send(sock: socket.socket, octets: bytes | memoryview) -> int:
@@ -105,10 +105,8 @@ class Stream:
             raise TlsFailed(f"certificate not accepted: {error.verify_message}") from error
         except ssl.SSLError as error:
             raise TlsFailed(f"TLS handshake failed: {error.reason or error}") from error
-        except OSError as error:
-            raise PeerClosed(
-                f"connection lost during the TLS handshake: {error.strerror or error}"
-            ) from error
+        except (OSError, trio.ClosedResourceError) as error:
+            raise PeerClosed(f"connection lost during the TLS handshake: {_name(error)}") from error
 
     @staticmethod
     async def _shake_hands(tls: ssl.SSLSocket) -> None:
@@ -132,3 +130,10 @@ class Stream:
         if self.tls is None or (cipher := self.tls.cipher()) is None:
             return ""
         return f"{self.tls.version()} {cipher[0]}"
+
+
+def _name(error: Exception) -> str:
+    """The operating system's words, or that it was we who closed (``Stream.close``)."""
+    if isinstance(error, trio.ClosedResourceError):
+        return "closed from our side"
+    return getattr(error, "strerror", None) or str(error)
