@@ -277,7 +277,8 @@ class Session:
     def _make_received(self, tx: _Transaction) -> bytes:
         people = [r for group in tx.recipients.values() for r in group]
         tls = self._stream.protocol
-        protocol = "ESMTP" if self._smtp.extended else "SMTP"
+        # RFC 3848 has no SMTPS: STARTTLS is an extension, whatever was said after it.
+        protocol = "ESMTP" if self._smtp.extended or tls else "SMTP"
         if tx.mail.smtputf8:
             protocol = "UTF8SMTP"
         return make_received(
