@@ -74,14 +74,11 @@ async def _run(config: Config, sources: list[Source], link: Link) -> None:
         router=Router(config, Resolver(config.dns)),
         events=events,
     )
-    bell = Bell(link.url, WAKE_CHANNEL, pool.ring)
     stop = trio.Event()
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(events.run)
-            nursery.start_soon(wait_for_stop, stop.set)
-            say_ready()
-            await pool.run(stop)
-            nursery.cancel_scope.cancel()
-    finally:
-        await bell.aclose()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(events.run)
+        nursery.start_soon(Bell(link.url, WAKE_CHANNEL, pool.ring).run)
+        nursery.start_soon(wait_for_stop, stop.set)
+        say_ready()
+        await pool.run(stop)
+        nursery.cancel_scope.cancel()

@@ -214,9 +214,8 @@ async def test_error_of_one_call_is_its_own(link: Link) -> None:
 
 async def test_what_cannot_be_sent_does_not_stop_the_link(link: Link) -> None:
     with trio.fail_after(5):
-        with pytest.raises(StoreUnavailable) as caught:
+        with pytest.raises(StoreError, match="cannot be sent"):
             await link.call("SET", "k", "\udc80")
-        assert caught.value.executed is False
 
         assert await link.call("PING") == b"PONG"
 
@@ -422,15 +421,14 @@ async def answer_loading(listener: socket.socket) -> None:
 
 async def test_bell_rings_also_after_the_server_was_restarted(own_server: Server) -> None:
     heard: list[str] = []
-    bell = Bell(own_server.url, "og:wake", heard.append)
-    try:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Bell(own_server.url, "og:wake", heard.append).run)
         with trio.fail_after(30):
             await ring_until(own_server, heard, "first")
             own_server.kill()
             await trio.to_thread.run_sync(own_server.start)
             await ring_until(own_server, heard, "second")
-    finally:
-        await bell.aclose()
+        nursery.cancel_scope.cancel()
 
 
 async def ring_until(server: Server, heard: list[str], text: str) -> None:
