@@ -5,9 +5,11 @@ import re
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
+from relay.config.units import Seconds
 from relay.ingress.session import Desk
 from relay.model import Delivery
 from relay.store.keys import SHARDS
@@ -218,6 +220,23 @@ async def test_a_store_that_went_away_is_451_and_doubt_waits_for_it(tmp_path: Pa
             assert (await desk.store.read_ledger())["ledger"]["accepted"] == 4
         finally:
             await link.aclose()
+
+
+async def test_a_slow_store_is_not_the_clients_silence(
+    tmp_path: Path, store: Store, server: Server
+) -> None:
+    config = make_config(tmp_path)
+    hasty = msgspec.structs.replace(
+        config.ingress, command_timeout=Seconds(0.1), data_timeout=Seconds(0.1)
+    )
+    desk = make_desk(msgspec.structs.replace(config, ingress=hasty), store)
+    async with visit(desk) as client:
+        await client.open_transaction()
+        await client.say(b"DATA")
+        with server.client() as redis:
+            redis.execute_command("CLIENT", "PAUSE", 250, "ALL")
+
+        read_id(await client.say(b"x\r\n."))
 
 
 async def test_trouble_is_told_at_mail(desk: Desk) -> None:

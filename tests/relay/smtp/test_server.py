@@ -470,7 +470,7 @@ def test_octets_without_a_line_end_are_not_gathered(octets: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"NOOP\n", b"NOOP\rNOOP\r\n", b"NO\0OP\r\n", b"NOOP\r\r\n", b"NOOP \r \r\n"]
+    "line", [b"NOOP\n", b"NOOP\rNOOP\r\n", b"NOOP a\0b\r\n", b"NOOP\r\r\n", b"NOOP \r \r\n"]
 )
 def test_a_command_ends_in_crlf_and_has_no_other(line: bytes) -> None:
     exchange = Exchange()
