@@ -412,6 +412,7 @@ def make_delivery(
     chunks: int = 1,
     domain: str = "",
     alone: bool = True,
+    pool: str = "default",
     **more: object,
 ) -> Delivery:
     """Return a delivery to these recipients, all of one domain."""
@@ -426,7 +427,7 @@ def make_delivery(
         id=f"{message_id}.0",
         message_id=message_id,
         tenant="acme",
-        pool="default",
+        pool=pool,
         domain=domain,
         envelope=Envelope(sender, people),
         size=len(content),
