@@ -19,7 +19,7 @@ that occurrence of it only, counted over all sessions of the host, from 1.
     reset        close with RST
     silence      say nothing, for ever
     drip         a reply that never ends: an octet a minute
-    raw TEXT     these characters and CRLF, whatever they mean
+    raw TEXT     these characters and CRLF, whatever they mean; "|" divides lines
     wait         wait for ``host.gate``, then go on as if nothing had been
 
 It has no code in common with the gateway: bytes are read and written here as RFC 5321 has them.
@@ -228,7 +228,7 @@ class _Session:
                 await trio.sleep(60)
                 await self.stream.send_all(b"2")
         elif word == "raw":
-            await self._send(text.encode("latin-1") + b"\r\n")
+            await self._send(text.replace("|", "\r\n").encode("latin-1") + b"\r\n")
             return text
         elif word:
             return await self._reply(action)
@@ -321,6 +321,7 @@ class _Session:
     async def _shake_hands(self) -> None:
         action = self.host.find_action("HANDSHAKE")
         if action:
+            await self._fill()  # the first message of the handshake
             await self._act(action, "HANDSHAKE")
             await trio.sleep_forever()
         assert self.host.tls is not None
