@@ -1,0 +1,113 @@
+"""Hash tags: a server that has one shard's slot and no other runs every transition of that shard.
+
+One node with all the slots proves nothing: scripts may touch whatever is on their node. Here any
+key outside the shard's slot is on another node, and touching it is an error.
+"""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import redis
+from redis.crc import key_slot
+
+from relay.config import Config
+from relay.errors import StoreError, StoreUnavailable
+from relay.store.keys import SHARDS, make_key, make_tag
+from relay.store.link import Link
+from relay.store.queue import Store
+from tests.kit.messages import EVENT, Claims, find_domains, make_deliveries, make_delivery
+from tests.kit.redis import Server, open_server
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Server]:
+    """A Cluster of one node that does not mind that most slots are nowhere."""
+    with open_server(
+        cluster_enabled="yes", cluster_require_full_coverage="no", cluster_node_timeout="500"
+    ) as server:
+        with server.client() as client:
+            # One slot that nobody uses: a node without any counts as cut off, and stays so a while.
+            client.execute_command("CLUSTER ADDSLOTS", find_slot(client, "{unused}"))
+            deadline = time.monotonic() + 20
+            while client.cluster("info")["cluster_state"] != "ok":
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        yield server
+
+
+def find_slot(client: redis.Redis, key: str) -> int:
+    return int(client.execute_command("CLUSTER KEYSLOT", key))
+
+
+@pytest.fixture(params=range(SHARDS))
+def shard(request: pytest.FixtureRequest, node: Server) -> Iterator[int]:
+    """The only shard whose slot the node has."""
+    shard: int = request.param
+    with node.client() as client:
+        slot = find_slot(client, make_tag(shard))
+        client.execute_command("CLUSTER ADDSLOTS", slot)
+        yield shard
+        client.flushall()
+        client.execute_command("CLUSTER DELSLOTS", slot)
+
+
+@pytest.fixture
+async def store(node: Server, config: Config) -> AsyncIterator[Store]:
+    link = Link(node.url, timeout=10)
+    yield Store(link, config)
+    await link.aclose()
+
+
+async def test_transitions_keep_to_their_shard(node: Server, store: Store, shard: int) -> None:
+    domain, other = find_domains(2, shard=shard)
+    claims = Claims(store)
+    for _ in range(4):
+        await store.accept([make_delivery(domain)], EVENT, b"hello")
+    await store.accept(make_deliveries(domain, other), EVENT, b"hello")
+    large = make_delivery(domain, chunks=1)
+    await store.store_part(shard, large.message_id, 0, b"hello")
+    await store.accept([large], EVENT, b"")
+
+    settled, bounced, deferred, *others = await claims.take(domain)
+    assert len(others) == 4
+    assert await store.record_attempt(settled, EVENT).wait() == 1
+    assert await store.settle(settled, EVENT)
+    assert await store.bounce(bounced, EVENT, delivered=0)
+    assert await store.defer(deferred, EVENT, wait=60, host_failed=True)
+    assert await store.promote("acme", domain, "default", ahead=100) == 1
+    await store.renew(others)
+    with node.client() as client:
+        client.zadd(make_key(shard, "claims"), {others[0].delivery.id: 1})
+        client.hset(make_key(shard, "watch"), mapping={"seen": 1 << 50, "since": 0})
+    assert len(await store.reclaim(shard)) == 1
+    for claim in [*others[1:], *await claims.take(domain)]:
+        assert await store.settle(claim, EVENT)
+    assert await claims.take(domain) == []
+
+
+async def test_message_for_two_shards_is_two_calls_at_home_and_one_away(
+    node: Server, store: Store, shard: int
+) -> None:
+    (home,) = find_domains(1, shard=shard)
+    slot = key_slot(make_tag(shard).encode())
+    # CRC16 puts some tags into the same slot; that is no harm.
+    near = tuple(n for n in range(SHARDS) if key_slot(make_tag(n).encode()) == slot)
+    (away,) = find_domains(1, but=near)
+    await store.accept(make_deliveries(home, away), EVENT, b"hello")
+
+    (waiting,) = await store.read_outbox(shard)  # its shard is not on this node
+
+    assert waiting.domain == away
+    incoming = make_deliveries(away, home)[1]
+    with pytest.raises(StoreUnavailable, match="CLUSTERDOWN"):  # the outbox of the other shard
+        await store.forward(incoming)
+    assert {c.delivery.id for c in await Claims(store).take(home)} >= {incoming.id}
+
+
+async def test_key_of_another_shard_would_be_an_error(store: Store, shard: int) -> None:
+    other = make_key((shard + 1) % SHARDS, "ledger")
+    script = f"return redis.call('HGET', '{other}', 'queued')"
+
+    with pytest.raises(StoreError, match=r"EVAL: .*(non local|not hash|CLUSTERDOWN|same slot)"):
+        await store.link.call("EVAL", script, 1, make_key(shard, "ledger"))
