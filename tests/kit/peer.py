@@ -97,7 +97,7 @@ class ScriptedHost:
         self.clients: list[str] = []  # address of each session's client
         self.ends: list[str] = []  # how sessions ended: "quit", "eof", "us"
         self.counts: Counter[str] = Counter()
-        self.keep_content = True
+        self.discard = False  # read content, but do not keep it
         self._changed = trio.Condition()
 
     @property
@@ -180,6 +180,7 @@ class _Session:
         while True:
             line = await self._read_line()
             self.host.commands.append(line.decode("latin-1"))
+            await self.host.tell()
             verb = line[:4].decode("latin-1").upper()
             verb = "STARTTLS" if line.upper() == b"STARTTLS" else verb
             await self._do(verb, line)
@@ -264,19 +265,26 @@ class _Session:
         if action := self.host.find_action("CONTENT"):
             await self._fill()
             await self._act(action, "CONTENT")
-        if not self.buffer.startswith(b".\r\n"):
-            place = 0
-            while (end := self.buffer.find(b"\r\n.\r\n", place)) < 0:
-                place = max(0, len(self.buffer) - 4)
-                await self._fill()
-            content = bytes(self.buffer[: end + 2])
-            del self.buffer[: end + 5]
-        else:
-            content = b""
-            del self.buffer[:3]
+        if self.host.discard:
+            await self._discard()
+        # The end of the line DATA counts: a message without a line is a dot alone.
+        self.buffer[:0] = b"\r\n"
+        place = 0
+        while (end := self.buffer.find(b"\r\n.\r\n", place)) < 0:
+            place = max(0, len(self.buffer) - 4)
+            await self._fill()
+        content = bytes(self.buffer[2 : end + 2])
+        del self.buffer[: end + 5]
         if content.startswith(b"."):
             content = content[1:]
         await self._finish(content.replace(b"\r\n..", b"\r\n."))
+
+    async def _discard(self) -> None:
+        """Read up to the end of the content, and forget all but that."""
+        while not (b"\r\n" + self.buffer).endswith(b"\r\n.\r\n"):
+            del self.buffer[:-4]
+            await self._fill()
+        del self.buffer[:-3]
 
     async def _take_chunk(self, line: bytes) -> None:
         words = line.split()
@@ -292,8 +300,6 @@ class _Session:
 
     async def _finish(self, content: bytes) -> None:
         """The end of a message. It counts as received even if the answer is lost."""
-        if not self.host.keep_content:
-            content = b""
         message = Received(
             self.sender, tuple(self.recipients), content, self.client, self.number, self.protocol
         )

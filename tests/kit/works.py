@@ -59,6 +59,22 @@ class Works:
         assert await self.store.accept([delivery], event, content)
         return delivery
 
+    async def post_in_parts(self, content: bytes, *, size: int = 256 * 1024) -> Delivery:
+        """Accept a large message, as the ingress would."""
+        parts = [content[place : place + size] for place in range(0, len(content), size)]
+        delivery = make_delivery(content=content, chunks=len(parts), accepted=time.time())
+        for number, part in enumerate(parts):
+            await self.store.store_part(delivery.home, delivery.message_id, number, part)
+        assert await self.store.accept([delivery], encode_event({"event": "accepted"}), b"")
+        return delivery
+
+    async def run_until(self, **counts: int) -> None:
+        """Work until the ledger shows these counts."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.run)
+            await self.wait_for(**counts)
+            nursery.cancel_scope.cancel()
+
     async def wait_for(self, *, seconds: float = 15, book: str = "ledger", **counts: int) -> None:
         """Wait until the ledger shows these counts."""
         with trio.fail_after(seconds):
@@ -145,9 +161,17 @@ async def open_works(
         async with trio.open_nursery() as nursery:
             if bell:
                 nursery.start_soon(Bell(server.url, WAKE_CHANNEL, works.pool.ring).run)
+                await _wait_for_listener(link)
             if running:
                 nursery.start_soon(works.run)
             yield works
             nursery.cancel_scope.cancel()
     finally:
         await link.aclose()
+
+
+async def _wait_for_listener(link: Link) -> None:
+    """Wait until the bell is heard: what rings before that is found only by looking."""
+    with trio.fail_after(5):
+        while not (await link.call("PUBSUB", "NUMSUB", WAKE_CHANNEL))[1]:
+            await trio.sleep(_LOOK)
