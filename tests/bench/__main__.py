@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _PARTS = (*SYSTEMS, "memory")
 def main() -> int:
     """Return 0 when everything was measured and holds, 1 when not, 2 when nothing can run."""
     options = _parse()
+    # The default would end us without ending what we have started.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if obstacle := sink.find_obstacle():
         sys.stderr.write(f"bench: {obstacle}\n")
         return 2
