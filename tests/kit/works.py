@@ -173,5 +173,7 @@ async def open_works(
 async def _wait_for_listener(link: Link) -> None:
     """Wait until the bell is heard: what rings before that is found only by looking."""
     with trio.fail_after(5):
-        while not (await link.call("PUBSUB", "NUMSUB", WAKE_CHANNEL))[1]:
+        while True:
+            if (await link.call("PUBSUB", "NUMSUB", WAKE_CHANNEL))[1]:
+                return
             await trio.sleep(_LOOK)
