@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from relay.store.keys import find_shard, make_key
 from tests.kit.peer import ScriptedHost, find_refusing_host, open_host
 from tests.kit.redis import Server
 from tests.kit.works import open_works
@@ -126,6 +127,22 @@ async def test_an_envelope_that_cannot_be_said_is_returned(server: Server, tmp_p
             works.check()
         notice = next(message for message in host.messages if not message.sender)
         assert b"5.6.0" in notice.content
+
+
+@pytest.mark.parametrize(
+    ("policy", "recorded"), [("retry", True), ("hold", False), ("assume-delivered", False)]
+)
+async def test_an_attempt_is_on_record_early_only_where_that_loses_nothing(
+    server: Server, tmp_path: Path, policy: str, recorded: bool
+) -> None:
+    """A worker that dies now has sent nothing; ``reclaim`` believes the record."""
+    async with open_host("RCPT silence") as host:
+        settings = {"routes": {"y.test": [host.make_host()]}, "unknown_outcome": policy}
+        async with open_works(server, tmp_path, **settings) as works:
+            delivery = await works.post()
+            await host.wait_until(lambda: len(host.commands) > 2)
+            key = make_key(find_shard("y.test"), "delivery", delivery.id)
+            assert (await works.store.link.call("HGET", key, "o") is not None) is recorded
 
 
 # -- stopping

@@ -300,6 +300,7 @@ async def test_a_path_found_after_the_stop_begins_no_session(
             start = trio.current_time()
             await works.finish()
             assert trio.current_time() - start < 2
+            assert works.read_events("deferred") == []  # nothing was tried
             audit = works.check()
     assert not any(shard.claims for shard in audit.shards)
 
