@@ -56,6 +56,7 @@ _BLOCK_PATIENCE = 180.0  # §4.5.3.2.5: for a piece of content to be taken
 _CONNECT_PATIENCE = 30.0
 _HANDSHAKE_PATIENCE = 60.0
 _QUIT_PATIENCE = 2.0
+_SLACK = 1.0
 
 
 class HostFailed(Exception):
@@ -149,12 +150,18 @@ class Peer:
             if not isinstance(event, TlsGo):
                 raise TlsFailed("the host offers STARTTLS and refuses it")
             context = make_client_context(verify=verify, ca_file=ca_file)
-            self._scope.deadline = trio.current_time() + _HANDSHAKE_PATIENCE
+            self._allow(_HANDSHAKE_PATIENCE)
             await self._stream.start_tls(context, server_hostname=self.host.name)
         except (PeerClosed, RemoteProtocolError) as error:
             raise TlsFailed(f"TLS handshake failed: {error}") from error
         self._smtp.tls_started()
         await self._greet()
+
+    def _allow(self, seconds: float) -> None:
+        """Give what follows this much time, to within a second: moving a deadline is not cheap."""
+        due = trio.current_time() + seconds
+        if not -_SLACK < self._scope.deadline - due < _SLACK:
+            self._scope.deadline = due
 
     async def _next_event(self) -> object:
         """Return the core's next event; reads and writes as needed. Raises NetworkError."""
@@ -167,7 +174,7 @@ class Peer:
                 return event
             if out or heard:
                 patience = _PATIENCE.get(smtp.awaiting, _COMMAND_PATIENCE)
-                self._scope.deadline = trio.current_time() + patience
+                self._allow(patience)
             if out:
                 await stream.send(out)
             if event is not None:
@@ -237,18 +244,19 @@ class Peer:
         """Send parts of the message from ``part`` on, as many as the peer takes now."""
         chunks = claim.delivery.chunks
         while part < chunks and self._smtp.takes_content:
-            self._scope.deadline = math.inf  # the store has patience of its own
             octets = claim.body
             if octets is None:
+                self._scope.deadline = math.inf  # the store has patience of its own
                 octets = await store.read_part(claim.delivery, part)
             if octets is None:
                 raise StoreError(f"part {part} of the message is not in the store any more")
             part += 1
             if part == chunks:  # the final dot goes with it
                 recorded = recorded or store.record_attempt(claim, attempt)
+                self._scope.deadline = math.inf
                 if not await recorded.wait():
                     raise ClaimLost(claim.delivery.id)
-            self._scope.deadline = trio.current_time() + _BLOCK_PATIENCE
+            self._allow(_BLOCK_PATIENCE)
             await self._stream.send(self._smtp.content(octets, part == chunks))
         self._dot_left = part == chunks
         return part

@@ -9,6 +9,7 @@ serve
 """
 
 import contextlib
+import functools
 import ipaddress
 import logging
 import socket
@@ -150,7 +151,7 @@ class IngressService:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         session = Session(Stream(sock), _unmap(address), self.desk)
         self._sessions.add(session)
-        nursery.start_soon(self._serve, session)
+        nursery.start_soon(self._serve, session, name="session")
 
     async def _serve(self, session: Session) -> None:
         try:
@@ -192,6 +193,7 @@ def _close(listeners: list[socket.socket]) -> None:
         listener.close()
 
 
+@functools.lru_cache(maxsize=4096)
 def _unmap(address: str) -> str:
     """``::ffff:192.0.2.1`` is ``192.0.2.1``; a zone (``%eth0``) says nothing about the sender."""
     parsed = ipaddress.ip_address(address.partition("%")[0])

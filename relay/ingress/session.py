@@ -37,6 +37,7 @@ from relay.smtp.server import (
 from relay.store.keys import find_shard
 from relay.store.queue import INLINE_OCTETS, Store, StoreLostBody
 
+_SLACK = 1.0  # seconds by which a deadline may be off
 _CLOSING = 2.0  # seconds for the last reply to leave
 # Seconds from one message to the next, or from the start to the first. RFC 5321 §4.5.3.2 bounds
 # each wait, not their sum: a peer that sends an octet every three minutes would hold its
@@ -150,7 +151,10 @@ class Session:
         """RFC 5321 §4.5.3.2: one deadline for the reply to leave and the next octets to come."""
         ingress = self._desk.config.ingress
         wait = ingress.data_timeout if self._smtp.in_content else ingress.command_timeout
-        self._scope.deadline = min(trio.current_time() + wait, self._message_due)
+        due = min(trio.current_time() + wait, self._message_due)
+        # Moving a deadline costs as much as reading a command; a second more or less is no matter.
+        if not -_SLACK < self._scope.deadline - due < _SLACK:
+            self._scope.deadline = due
 
     async def _say_goodbye(self) -> None:
         stopping = self._desk.door.stopping
