@@ -43,10 +43,12 @@ from relay.store.scripts import SCRIPTS
 Part = bytes | str | int | float
 Reply = Any  # what RESP delivers: bytes, int, None or a list of these
 
-# One pipeline carries at most so many octets (and at least one command): a dozen large messages
-# at once must not keep the small ones beside them waiting for a gigabyte to be written.
+# One pipeline carries at most so many octets (and at least one command), and what is short goes
+# before what is long: a dozen large messages at once must not keep the small ones beside them
+# waiting until all their parts are written.
 _PIPELINE_OCTETS = 1 << 20
 _PIPELINE_COMMANDS = 512
+_LONG_OCTETS = 64 * 1024
 _READ_OCTETS = 256 * 1024
 _RING_PAUSE = 0.5  # seconds before a lost subscription is tried again
 
@@ -177,7 +179,8 @@ class Link:
         self._timeout = timeout
         self._pool = _make_pool(url, timeout)
         self._wire: _Wire | None = None
-        self._calls: deque[Pending] = deque()
+        self._short: deque[Pending] = deque()  # handed in, not yet sent
+        self._long: deque[Pending] = deque()
         self._sleeping: trio.lowlevel.Task | None = None  # the driver, while it has no work
         self._closing = False
         self._ended = trio.Event()
@@ -209,7 +212,7 @@ class Link:
     def _hand_in(self, call: Pending) -> Pending:
         if self._closing:
             raise StoreUnavailable("the link to the store is closed", executed=False)
-        self._calls.append(call)
+        (self._long if len(call.packed) > _LONG_OCTETS else self._short).append(call)
         self._wake()
         return call
 
@@ -229,11 +232,13 @@ class Link:
 
     async def _drive(self) -> None:
         try:
-            while self._calls or not self._closing:
-                if not self._calls:
+            while True:
+                calls = self._take()
+                if not calls:
+                    if self._closing:
+                        return
                     await self._sleep()
                     continue
-                calls = self._take()
                 for call, reply in zip(calls, await self._exchange(calls), strict=True):
                     call.resolve(reply)
         finally:
@@ -250,15 +255,18 @@ class Link:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def _take(self) -> list[Pending]:
-        """Take the calls of the next round trip off the queue."""
-        queue = self._calls
-        calls = [queue.popleft()]
-        octets = len(calls[0].packed)
-        while queue and len(calls) < _PIPELINE_COMMANDS:
-            octets += len(queue[0].packed)
-            if octets > _PIPELINE_OCTETS:
-                break
-            calls.append(queue.popleft())
+        """Take the calls of the next round trip: short ones first, then at least one long one."""
+        calls: list[Pending] = []
+        octets = 0
+        while self._short and len(calls) < _PIPELINE_COMMANDS and octets < _PIPELINE_OCTETS:
+            calls.append(self._short.popleft())
+            octets += len(calls[-1].packed)
+        if self._long:
+            calls.append(self._long.popleft())
+            octets += len(calls[-1].packed)
+            while self._long and octets + len(self._long[0].packed) <= _PIPELINE_OCTETS:
+                octets += len(self._long[0].packed)
+                calls.append(self._long.popleft())
         return calls
 
     async def _exchange(self, calls: list[Pending]) -> list[Reply]:
