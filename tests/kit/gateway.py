@@ -48,7 +48,7 @@ a = 1
 b = 1
 c = 1
 [delivery]
-processes = 1
+{delivery}
 {routes}
 {tables}
 """
@@ -74,8 +74,8 @@ class Ledger:
 class Gateway:
     """One running ``outgate up``; also a context manager.
 
-    ``routes`` maps a recipient domain (or pattern) to a port on 127.0.0.1. ``ingress`` and
-    ``store`` are lines for those tables, ``tables`` whole tables, all TOML. The tenant is
+    ``routes`` maps a recipient domain (or pattern) to a port on 127.0.0.1. ``ingress``, ``store``
+    and ``delivery`` are lines for those tables, ``tables`` whole tables, all TOML. The tenant is
     acme.example, from loopback; the sources are 127.0.0.11 to 13.
     """
 
@@ -85,6 +85,7 @@ class Gateway:
         *,
         ingress: str = "",
         store: str = "",
+        delivery: str = "processes = 1",
         tables: str = "",
     ) -> None:
         self.port = find_free_port()
@@ -95,6 +96,7 @@ class Gateway:
                 port=self.port,
                 ingress=ingress,
                 store=store,
+                delivery=delivery,
                 tables=tables,
                 routes="".join(_ROUTE.format(pattern=d, port=p) for d, p in routes.items()),
             )
@@ -131,6 +133,12 @@ class Gateway:
                 self._up.wait()
             self._up = None
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill(self) -> None:
+        """End ``outgate up`` as a crash would, and it alone; ``start`` may follow."""
+        assert self._up is not None
+        self._up.kill()
+        self._up.wait()
 
     def read_output(self) -> str:
         """Return what it has printed so far."""
