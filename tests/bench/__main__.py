@@ -73,8 +73,7 @@ def _run(options: argparse.Namespace, report: Report) -> None:
 def _measure_quietly(name: str, load: Load, progress: Progress, *, tries: int) -> Run:
     """Measure again while others are at work; of the tries, the one with the least noise.
 
-    The choice looks at the noise alone, never at the result. It matters for the comparison:
-    Postfix's forty processes get a larger share of a busy machine than outgate's four.
+    The choice looks at the noise alone, never at the result.
     """
     runs: list[Run] = []
     for _ in range(tries):

@@ -79,8 +79,8 @@ def measure_idle(progress: Progress) -> Idle:
 
 def measure_large(progress: Progress, *, count: int = LARGE, size: int = LARGE_SIZE) -> Large:
     """Send large messages at once and small ones beside them. Raises BenchFailed."""
-    # The default limit of the embedded store, 1 GiB, is near what is in flight here: with it,
-    # this would measure 452 4.3.1.
+    # The default limit of the embedded store, 1 GiB, is near what is in flight here; this is not
+    # about 452 4.3.1.
     with _receiver() as receiver, Gateway({"*": receiver.port}, store='max_memory = "4GiB"') as gateway:  # fmt: skip
         processes = _find(gateway)
         start = {name: read_resident(pid) for name, pid in processes.items()}
