@@ -154,7 +154,7 @@ def _explain(outcome: Outcome, waited: float) -> Iterator[str]:
         yield f"    was refused by the recipient's mail server in answer to {_name(outcome)}:"
     else:
         yield "    cannot be delivered:"
-    answer = _limit(" ".join(filter(None, (_shown_code(outcome), outcome.status, outcome.text))))
+    answer = _limit(_quote(outcome))
     yield from textwrap.wrap(
         answer or "no reason was given",
         76,
@@ -171,8 +171,11 @@ def _name(outcome: Outcome) -> str:
     return f"the {_ascii(outcome.command)} command"
 
 
-def _shown_code(outcome: Outcome) -> str:
-    return str(outcome.code) if outcome.code else ""
+def _quote(outcome: Outcome) -> str:
+    """Return the reply as it was: a reply's text begins with the status, if it has one."""
+    code = str(outcome.code) if outcome.code else ""
+    status = "" if outcome.text.startswith(outcome.status) else outcome.status
+    return " ".join(filter(None, (code, status, outcome.text)))
 
 
 def _format_duration(seconds: float) -> str:
@@ -221,8 +224,7 @@ def _describe(failure: Failure, remote: str, now: float, *, is_global: bool) -> 
     if outcome.code and outcome.command:
         if remote:
             yield b"Remote-MTA: dns; " + _limit(remote, 255).encode()
-        said = " ".join(filter(None, (_shown_code(outcome), outcome.status, outcome.text)))
-        yield _fold("Diagnostic-Code: smtp; " + _limit(said))
+        yield _fold("Diagnostic-Code: smtp; " + _limit(_quote(outcome)))
     elif outcome.text:
         yield _fold("Diagnostic-Code: x-outgate; " + _limit(outcome.text))
     yield b"Last-Attempt-Date: " + _format_date(now)

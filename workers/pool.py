@@ -81,9 +81,9 @@ class Pool:
         return f"<Pool {' '.join(self._choice.sources)}: {len(self._held)} held, {len(self._lanes)} lanes>"
 
     def ring(self, tag: str) -> None:
-        """Something may go in the shard with this hash tag: look now."""
+        """Something may go in the shard with this hash tag (in any, for ""): look now."""
         for (shard, _), bell in self._bells.items():
-            if tag == make_tag(shard):
+            if not tag or tag == make_tag(shard):
                 bell.set()
 
     async def run(self, stop: trio.Event) -> None:

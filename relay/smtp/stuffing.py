@@ -25,8 +25,10 @@ class DotStuffer:
         Content that does not end in CRLF gets one: there is no way to say otherwise in DATA.
         """
         before = self._before
-        # replace() returns the same object when it finds nothing: the common case copies once.
-        wire = piece.replace(b"\r\n.", b"\r\n..")
+        wire = piece
+        # rfind() skips what cannot be part of it, replace() looks at each octet, twice.
+        if piece.rfind(b"\r\n.") >= 0:
+            wire = piece.replace(b"\r\n.", b"\r\n..")
         if before == b"\r\n" and piece.startswith(b"."):
             wire = b"." + wire
         elif before.endswith(b"\r") and piece.startswith(b"\n."):

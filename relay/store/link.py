@@ -348,7 +348,8 @@ class Bell:
     """Hears the wake-ups that transitions publish, and calls back.
 
     A wake-up can be missed (nothing is published to who is not there): whoever sleeps on it
-    looks again from time to time.
+    looks again from time to time. When the subscription has begun, ``ring`` is called with "",
+    for whatever was published before.
     """
 
     def __init__(self, url: str, channel: str, ring: Callable[[str], None]) -> None:
@@ -372,5 +373,7 @@ class Bell:
         await wire.send(_pack("SUBSCRIBE", self._channel))
         while True:
             reply = await wire.read()
-            if isinstance(reply, list) and reply[0] == b"message":
+            if isinstance(reply, list) and reply[0] == b"subscribe":
+                self._ring("")
+            elif isinstance(reply, list) and reply[0] == b"message":
                 self._ring(reply[2].decode("ascii", "replace"))

@@ -23,7 +23,12 @@ ORIGINAL = (
 )
 ACCEPTED = 1_704_067_200.0  # Mon, 1 Jan 2024 00:00:00 +0000
 NO_SUCH_USER = Outcome(
-    Disposition.BOUNCED, Blame.RECIPIENT, "RCPT", 550, "5.1.1", "bob@there.test: no such user"
+    Disposition.BOUNCED,
+    Blame.RECIPIENT,
+    "RCPT",
+    550,
+    "5.1.1",
+    "5.1.1 bob@there.test: no such user",
 )
 NO_DOMAIN = Outcome(
     Disposition.BOUNCED, Blame.RECIPIENT, status="5.1.2", text="there.test: no such name in the DNS"
