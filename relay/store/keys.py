@@ -28,8 +28,9 @@ queued mail invisible.
     {ogN}:outbox            hash    delivery id -> delivery that belongs  accept       shipped
                                     to another shard, not there yet
     {ogN}:arrived:<id>      string  it is there (makes enqueue idempotent) enqueue     expires
-    {ogN}:watch            hash    when reclaim last looked (seen), and    reclaim      never
-                                    since when without a gap (since), ms
+    {ogN}:watch            hash    when reclaim last looked (seen), since  reclaim      never
+                                    when without a gap (since), ms, and
+                                    how many gaps in a row (spared)
     {ogN}:asleep            string  a worker found nothing and waits      claim        wake
 
 A delivery is at every moment in exactly one of ready, due, claims, outbox (tests/kit/audit.py).
