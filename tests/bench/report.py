@@ -49,7 +49,7 @@ class Report:
             if not load.reuse and load.size in _RATIO:
                 wanted = _RATIO[load.size]
                 yield (
-                    f"{name_load(load)}: {ratio:.2f} x Postfix (at least {wanted})",
+                    f"{name_load(load)}: {ratio:.2f} x Postfix as installed (at least {wanted})",
                     ratio >= wanted,
                 )
         if self.idle:
@@ -86,7 +86,7 @@ class Report:
         if self.runs:
             console.print(_throughput_table(group(self.runs)))
             console.print(_process_table(group(self.runs)))
-        for system in ("postfix", "postfix-as-installed"):
+        for system in ("postfix", "postfix-tuned"):
             for load, ratio in self.ratios(system).items():
                 console.print(f"{name_load(load)}: outgate passes {ratio:.2f} x what {system} does")
         if self.idle:
