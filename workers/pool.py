@@ -168,8 +168,10 @@ class Pool:
             if self._room:
                 self._room.unpark_all()  # less came than was asked for: there is room again
         for claim in claimed.claims:
+            # It may be one that we held before: its claim ran out, and it came back to us.
+            before = self._held.get(claim.delivery.id)
+            self._held_octets += len(claim.body or b"") - len(before.body or b"" if before else b"")
             self._held[claim.delivery.id] = claim
-            self._held_octets += len(claim.body or b"")
             self._place(claim, pool)
         return len(claimed.claims), math.inf if claimed.wait is None else claimed.wait
 
