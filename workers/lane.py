@@ -6,6 +6,7 @@ sessions are open as there is work, up to the site's limit.
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -25,6 +26,8 @@ from workers.route import Path
 # message in it is damaged, or a fault in this program.
 _OWN_TROUBLE = 5.0
 OUR_FAULT = 300.0
+# A host that refuses one session more than it has is asked for more again after this long, s.
+_CEILING = 60.0
 
 _log = logging.getLogger("outgate.worker")
 
@@ -60,6 +63,8 @@ class Lane:
         self._parked = trio.lowlevel.ParkingLot()  # sessions without work
         self._sessions = 0  # session tasks
         self._connected = 0  # ... of them with a session
+        self._ceiling = math.inf  # sessions that the host seems to allow
+        self._ceiling_ends = -math.inf  # trio time when more are tried again
         self._stopping = False
 
     def __repr__(self) -> str:
@@ -78,9 +83,12 @@ class Lane:
         self._waiting.append(claim)
         if self._parked:
             self._parked.unpark()
-        elif self._sessions < self.path.connections:
+        elif self._sessions < self.path.connections and not self._is_at_ceiling():
             self._sessions += 1
             self._nursery.start_soon(self._run_session)
+
+    def _is_at_ceiling(self) -> bool:
+        return self._sessions >= self._ceiling and trio.current_time() < self._ceiling_ends
 
     def stop(self) -> list[Claim]:
         """Begin no more messages; return the claims that were not begun."""
@@ -95,7 +103,8 @@ class Lane:
     async def _run_session(self) -> None:
         try:
             while (claim := await self._next_claim()) is not None:
-                await self._serve(claim)
+                if not await self._serve(claim):
+                    return
         finally:
             self._sessions -= 1
 
@@ -106,19 +115,25 @@ class Lane:
                 await self._parked.park()
         return self._waiting.popleft() if self._waiting else None
 
-    async def _serve(self, claim: Claim) -> None:
-        """Open a session for this claim; use it for what follows, as long as it is good."""
+    async def _serve(self, claim: Claim) -> bool:
+        """Open a session for this claim; use it for what follows, as long as it is good.
+
+        Returns False when this session task is one too many.
+        """
         try:
             peer = await self._open()
         except SourceUnusable as error:
             self._give_up_source(claim, error)
-            return
+            return True
         except HostFailed as error:
+            if self._connected:
+                self._respect_ceiling(claim, error)
+                return False
             await self._fail(claim, error.outcome)
-            return
+            return True
         except Exception:
             await self._excuse(claim)
-            return
+            return True
         self._connected += 1
         try:
             following: Claim | None = claim
@@ -130,6 +145,17 @@ class Lane:
             self._connected -= 1
             with trio.CancelScope(shield=True):  # bounded: see Peer.quit
                 await peer.quit()
+        return True
+
+    def _respect_ceiling(self, claim: Claim, error: HostFailed) -> None:
+        """Others get through: the host wants no further session, which is no word on the message.
+
+        Those that are open take it; when the last of them ends, its task finds what still waits.
+        """
+        self._ceiling = self._connected
+        self._ceiling_ends = trio.current_time() + _CEILING
+        self._waiting.appendleft(claim)
+        _log.info("%s takes no more than %d sessions: %s", self.path.site, self._ceiling, error)
 
     async def _carry(self, claim: Claim, peer: Peer) -> bool:
         """Send one message and end its claim; False when the session is over."""
@@ -183,15 +209,13 @@ class Lane:
     # -- ends ---------------------------------------------------------------------------------
 
     async def _fail(self, claim: Claim, outcome: Outcome) -> None:
-        """No host would have us: while nobody else gets through, that is the answer for all.
+        """No host would have us, and nobody else gets through: that is the answer for all.
 
         Trying each of those that wait on its own would hold workers for as long as the site is
         down.
         """
-        claims = [claim]
-        if not self._connected:
-            claims += self._waiting
-            self._waiting.clear()
+        claims = [claim, *self._waiting]
+        self._waiting.clear()
         attempt = Attempt(self.source.name, self.path.hosts[-1].name)
         async with trio.open_nursery() as nursery:
             for failed in claims:

@@ -107,6 +107,34 @@ async def test_when_no_host_will_all_that_wait_are_deferred_once(
     assert all(3200 < event["wait"] < 4000 for event in events)
 
 
+async def test_a_host_that_wants_no_further_session_defers_nothing(
+    server: Server, tmp_path: Path
+) -> None:
+    script = """
+        CONNECT2  421 4.7.0 one connection at a time, please
+        CONNECT3  554 5.7.0 I said one
+        CONNECT4  421 4.7.0 one
+        CONNECT5  421 4.7.0 one
+        .         wait
+    """
+    async with open_host(script) as host:
+        routes = {"y.test": [host.make_host()]}
+        async with open_works(server, tmp_path, routes=routes, connections=5) as works:
+            await works.post()
+            await host.wait_for(1)
+            for _ in range(6):
+                await works.post()
+            # Up to four more are tried at once, and refused; nobody asks again.
+            await host.wait_until(lambda: host.sessions >= 2)
+            await trio.sleep(0.1)
+            host.gate.set()
+            await works.wait_for(delivered=7)
+            works.check()
+            assert works.read_events("deferred") == []
+        assert host.sessions <= 5
+        assert {message.session for message in host.messages} == {1}
+
+
 async def test_the_second_host_takes_over(server: Server, tmp_path: Path) -> None:
     async with open_host() as host:
         routes = {"y.test": [find_refusing_host(), host.make_host()]}
