@@ -12,6 +12,8 @@ OutgateError
     ├── PeerClosed         the far side went away
     ├── PeerSilent         the far side took longer than the protocol allows
     └── TlsFailed          the handshake, or the verification of the peer, failed
+
+``workers.resolver`` adds two of its own, NameNotFound and NameUnavailable.
 """
 
 

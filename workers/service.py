@@ -50,18 +50,20 @@ async def serve(config: Config, names: tuple[str, ...] = ()) -> None:
 
 def check_sources(sources: list[Source]) -> None:
     """Try to bind each source: one that cannot be is reported, none that can is a StartError."""
-    problems = []
+    problems = {}
     for source in sources:
         try:
             bind_source(source.address).close()
         except SourceUnusable as error:
-            problems.append(f"source {source.name}: {error}")
-            _log.warning("source %s: %s", source.name, error)
+            problems[source.name] = str(error)
     if sources and len(problems) == len(sources):
+        reasons = "; ".join(dict.fromkeys(problems.values()))
         raise StartError(
-            f"no source can be used: {'; '.join(problems)}. "
+            f"no source can be used ({', '.join(problems)}): {reasons}. "
             "Add the addresses to this machine, or correct source.address"
         )
+    for name, problem in problems.items():
+        _log.warning("source %s: %s", name, problem)
 
 
 async def _run(config: Config, sources: list[Source], link: Link) -> None:

@@ -30,8 +30,9 @@ def test_without_a_usable_source_there_is_no_start() -> None:
         check_sources([GONE, other])
     text = str(caught.value)
     assert "\n" not in text
-    assert "source gone: cannot send from 192.0.2.77" in text
-    assert "source other: cannot send from 2001:db8::1" in text
+    assert "no source can be used (gone, other)" in text
+    assert "cannot send from 192.0.2.77" in text
+    assert "cannot send from 2001:db8::1" in text
     assert "source.address" in text
 
 

@@ -18,6 +18,7 @@ async def open_store(config: Config) -> AsyncIterator[Store]:
         await link.call("PING")
         yield Store(link, config)
     except StoreUnavailable as error:
-        raise StartError(f"{error}; is it running? start it with `outgate up`") from error
+        hint = "start it, or correct store.url" if config.store.url else "is `outgate up` running?"
+        raise StartError(f"{error}; {hint}") from error
     finally:
         await link.aclose()

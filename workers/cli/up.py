@@ -20,8 +20,11 @@ import trio
 
 from relay.config import Config, Endpoint, find_notices, load
 from relay.errors import StartError
+from relay.store.durability import require_durability
 from relay.store.embedded import hold_state_dir, open_embedded
+from workers.cli.asking import open_store
 from workers.cli.child import Child
+from workers.service import check_sources
 
 _log = logging.getLogger("outgate.up")
 
@@ -72,7 +75,9 @@ class Supervisor:
     async def _serve(self, nursery: trio.Nursery) -> None:
         """Start everything; until cancelled; stop everything. Children live in ``nursery``."""
         with hold_state_dir(self._config):
+            # What would stop every child is said once, and before any is started.
             check_ports(self._config.ingress.listen)
+            check_sources(list(self._config.source))
             async with _open_store(self._config) as store:
                 try:
                     for child in self._children:
@@ -164,8 +169,13 @@ def _explain(endpoint: Endpoint, error: OSError) -> str:
 
 @contextlib.asynccontextmanager
 async def _open_store(config: Config) -> AsyncIterator[str]:
-    """Run the embedded store, if the configuration names no other; yields what to call it."""
+    """Run the embedded store, if the configuration names no other; yields what to call it.
+
+    Raises StartError when the other one does not answer, or can lose mail.
+    """
     if config.store.url:
+        async with open_store(config) as store:
+            await require_durability(store.link, level=config.store.durability)
         yield _without_secrets(config.store.url)
         return
     async with open_embedded(config, held=True) as server:

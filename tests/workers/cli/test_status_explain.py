@@ -163,4 +163,4 @@ def test_a_store_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
     path.write_text(f'[store]\nurl = "unix://{tmp_path}/nobody"\n[ingress]\nhostname = "gw"\n')
 
     assert main(["status", "-c", str(path)]) == 1
-    assert "start it with `outgate up`" in capsys.readouterr().err
+    assert "start it, or correct store.url" in capsys.readouterr().err

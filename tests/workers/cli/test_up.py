@@ -127,3 +127,34 @@ def test_directory_of_the_user_does_not_replace_our_code(tmp_path: Path) -> None
     up.wait(30)
 
     assert "hijacked" not in "".join(lines)
+
+
+def test_a_store_that_does_not_answer_is_said_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "outgate.toml"
+    path.write_text(
+        '[store]\nurl = "unix:///nowhere/sock"\n'
+        '[ingress]\nhostname = "gw.example"\nlisten = ["127.0.0.1:0"]\n'
+    )
+
+    assert main(["up", "-c", str(path)]) == 1
+
+    said = capfd.readouterr().err
+    assert said.count("the store does not answer") == 1
+    assert "correct store.url" in said
+
+
+def test_sources_that_are_not_here_are_said_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "outgate.toml"
+    path.write_text(
+        '[ingress]\nhostname = "gw.example"\nlisten = ["127.0.0.1:0"]\n'
+        '[[source]]\nname = "a"\naddress = "203.0.113.7"\n'
+    )
+
+    assert main(["up", "-c", str(path)]) == 1
+
+    said = capfd.readouterr().err
+    assert said.count("no source can be used (a)") == 1
