@@ -67,7 +67,7 @@ class Tenant(Section, frozen=True):
     domains: tuple[str, ...]
     networks: tuple[str, ...] = ("google",)  # "google", addresses or CIDR blocks
     proof: tuple[Literal["dkim", "header"], ...] = ()
-    header: str = ""
+    header: str = ""  # a header field that is taken off before the message is stored
     header_secret_file: str = ""
     pool: str = "default"
     rate: Rate | None = None

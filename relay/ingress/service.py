@@ -20,6 +20,7 @@ from relay.config import Config
 from relay.errors import StoreError, StoreUnavailable
 from relay.events import EventLog
 from relay.ingress.admission import Admission
+from relay.ingress.secret import make_pattern
 from relay.ingress.session import Desk, Session
 from relay.net.listen import accept_loop, open_listener
 from relay.net.stream import Stream
@@ -57,6 +58,7 @@ async def serve(config: Config) -> None:
             events=service.events,
             tls=tls,
             door=service,
+            secrets={t.name: make_pattern(t.header) for t in config.tenant if t.header},
         )
         await service.run()
     finally:

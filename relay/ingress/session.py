@@ -7,9 +7,10 @@ it again: a duplicate that SMTP cannot avoid (RFC 1047), never a loss.
 """
 
 import math
+import re
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from relay.config.schema import Config, Tenant
 from relay.errors import NetworkError, StoreError, StoreFull, StoreUnavailable
 from relay.events import EventLog, encode_event
 from relay.ingress.admission import Admission, Refusal
+from relay.ingress.secret import remove_header
 from relay.ingress.trace import MAX_HOPS, count_hops, make_received
 from relay.model import Delivery, Envelope, Recipient, make_message_id
 from relay.net.stream import Stream
@@ -66,6 +68,7 @@ class Desk:
     events: EventLog
     tls: ssl.SSLContext | None
     door: Door
+    secrets: Mapping[str, re.Pattern[bytes]] = field(default_factory=dict)  # by tenant's name
 
 
 @dataclass(slots=True)
@@ -216,7 +219,7 @@ class Session:
         """Let go of what has arrived of a large message: it waits in the store for its end."""
         self._scope.deadline = math.inf
         if not tx.parts:
-            tx.hops = count_hops(tx.body)
+            self._read_head(tx)
         try:
             await self._desk.store.store_part(tx.home, tx.message_id, tx.parts, tx.body)
         except (StoreUnavailable, StoreError) as error:
@@ -225,13 +228,22 @@ class Session:
         tx.body = b""
         self._set_deadline()
 
+    def _read_head(self, tx: _Transaction) -> None:
+        """Look at the beginning of a message: a loop's hops, and a header that must not go out."""
+        tx.hops = count_hops(tx.body)
+        pattern = self._desk.secrets.get(tx.tenant.name)
+        if pattern is not None:
+            before = len(tx.body)
+            tx.body = remove_header(tx.body, pattern)
+            tx.size -= before - len(tx.body)
+
     async def _on_end(self, _: EndOfMessage) -> None:
         tx = self._transaction
         try:
             if tx.parts and tx.body:
                 await self._store_part(tx)
             elif not tx.parts:
-                tx.hops = count_hops(tx.body)
+                self._read_head(tx)
             if tx.trouble is None and tx.hops > MAX_HOPS:
                 tx.trouble = (554, "5.4.6", "Too many hops: this message is in a loop")
             if tx.trouble is not None:
