@@ -40,8 +40,8 @@ def test_the_name_is_no_expression() -> None:
 async def test_it_is_not_stored_and_the_size_is_right(
     real_desk: Desk, store: Store, size: int
 ) -> None:
-    (tenant,) = real_desk.config.tenant
-    desk = dataclasses.replace(real_desk, secrets={tenant.name: _PATTERN})
+    secrets = {tenant.name: _PATTERN for tenant in real_desk.config.tenant}
+    desk = dataclasses.replace(real_desk, secrets=secrets)
     body = b"\r\n" + b"x" * 62 + b"\r\n" + (b"y" * 62 + b"\r\n") * (size // 64)
     async with visit(desk) as client:
         await client.open_transaction()
