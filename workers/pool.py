@@ -6,7 +6,8 @@
     ├── _place_slowly ...   deliveries whose path is not known yet: DNS must not hold up the others
     ├── _renew              a sign of life for everything held
     ├── _reclaim            what dead workers held
-    └── _forward            deliveries on their way between shards
+    ├── _forward            deliveries on their way between shards
+    └── _adopt              queues whose pool has gone from the configuration
 
 Stopping has two phases: claim nothing more, give back what was not begun; then let sessions
 finish what they hold, for at most the grace time.
@@ -44,6 +45,7 @@ _PAUSE = 0.010
 # Wake-ups can be missed (they are published to whoever listens, once): look anyway, s.
 _LOOK = 5.0
 _FORWARD = 10.0
+_ADOPT = 30.0
 _NO_SOURCE = 15.0  # while no source is to be had, look again after this long
 
 
@@ -92,6 +94,7 @@ class Pool:
             background.start_soon(self._renew)
             background.start_soon(self._every, self._settings.claim / 2, self._reclaim)
             background.start_soon(self._every, _FORWARD, self._forward)
+            background.start_soon(self._every, _ADOPT, self._adopt)
             async with trio.open_nursery() as deliveries:
                 self._nursery = deliveries
                 async with trio.open_nursery() as intake:
@@ -320,3 +323,7 @@ class Pool:
     async def _forward(self, shard: int) -> None:
         for delivery in await self._store.read_outbox(shard):
             await self._store.forward(delivery)
+
+    async def _adopt(self, shard: int) -> None:
+        for queue, pool in await self._store.adopt(shard):
+            _log.warning("queue %s: its pool is not configured any more, %s takes it", queue, pool)

@@ -24,6 +24,7 @@ queued mail invisible.
     {ogN}:due:<queue>       zset    delivery id -> ms when it may go      defer        promote
     {ogN}:queue:<queue>     hash    held (claimed now), window (allowed)  claim        idles out
     {ogN}:agenda:<pool>     zset    queue -> ms when it may be looked at  all          claim
+    {ogN}:pools             set     every pool that had an agenda here    all          never
     {ogN}:claims            zset    delivery id -> ms when the claim ends claim        endings
     {ogN}:outbox            hash    delivery id -> delivery that belongs  accept       shipped
                                     to another shard, not there yet
@@ -54,6 +55,7 @@ SHAPES = {
     "due": 1,
     "queue": 1,
     "agenda": 1,
+    "pools": 0,
     "claims": 0,
     "outbox": 0,
     "arrived": 1,

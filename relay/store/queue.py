@@ -8,6 +8,7 @@
     defer             claimed -> due -> ready again
     reclaim           claimed by somebody who died -> ready
     promote           due -> ready
+    adopt             (a queue's pool is gone: another takes it over)
 
 Each is one script, hence atomic and, with the server's append-only file, on disk when it returns.
 What a lost reply means for each stands at the method. See DESIGN.md beside this file.
@@ -44,6 +45,12 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _COUNTERS = ("accepted", "delivered", "bounced", "queued", "unknown")
 
 
+def _read(record: bytes, pool: str) -> Delivery:
+    """Read a delivery, as one of the pool that it was claimed for: it may have been adopted."""
+    delivery = _decode(record)
+    return delivery if delivery.pool == pool else msgspec.structs.replace(delivery, pool=pool)
+
+
 class StoreLostBody(Exception):
     """Parts of a message are not in the store any more: it must not be accepted."""
 
@@ -77,6 +84,7 @@ class Store:
         # While a message is queued its story must not expire, whatever happens to it.
         self._story_lifetime = self._body_lifetime + self._remember
         self._pools = tuple(config.pool)
+        self._tenants = {tenant.name: tenant.pool for tenant in config.tenant}
         self._unknown_outcome = config.delivery.unknown_outcome
 
     # -- accepting ----------------------------------------------------------------------------
@@ -209,7 +217,7 @@ class Store:
             "claim", make_key(shard, "ledger"), pool, token, self._lease, most, octets, inline
         )
         claims = [
-            Claim(_decode(record), shard, claimed.decode(), attempts, body or None, previous)
+            Claim(_read(record, pool), shard, claimed.decode(), attempts, body or None, previous)
             for _, claimed, attempts, record, previous, body in found
         ]
         return Claimed(claims, None if wait < 0 else wait / 1000)
@@ -359,6 +367,24 @@ class Store:
                 int(ahead * 1000),
             )
         )
+
+    async def adopt(self, shard: int, *, limit: int = 100) -> list[tuple[str, str]]:
+        """Let other pools take over queues whose pool is not in the configuration any more.
+
+        Its tenant's present pool gets a queue, or else the first there is. Returns (queue, pool).
+        """
+        adopted = []
+        for name in await self.link.call("SMEMBERS", make_key(shard, "pools")):
+            gone = name.decode()
+            if gone in self._pools:
+                continue
+            agenda = make_key(shard, "agenda", gone)
+            for queue in await self.link.call("ZRANGE", agenda, 0, limit - 1):
+                pool = self._tenants.get(queue.decode().partition("/")[0], self._pools[0])
+                key = make_key(shard, "ledger")
+                if await self.link.run("adopt", key, queue, gone, pool):
+                    adopted.append((queue.decode(), pool))
+        return adopted
 
     # -- looking ------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ class Shard:
     outbox: dict[str, Delivery] = field(default_factory=dict)
     queues: dict[str, dict[str, int]] = field(default_factory=dict)
     agenda: dict[str, dict[str, float]] = field(default_factory=dict)  # by pool
+    pools: set[str] = field(default_factory=set)
     bodies: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # by message
     open: dict[str, set[str]] = field(default_factory=dict)
     stories: set[str] = field(default_factory=set)
@@ -142,6 +143,10 @@ def _read_agenda(client: redis.Redis, key: bytes, shard: Shard, name: str) -> No
     shard.agenda[name] = _read_zset(client, key)
 
 
+def _read_pools(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
+    shard.pools = {member.decode() for member in client.smembers(key)}
+
+
 def _read_claims(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
     shard.claims = _read_zset(client, key)
 
@@ -173,6 +178,7 @@ _READERS = {
     "ready": _read_ready,
     "due": _read_due,
     "agenda": _read_agenda,
+    "pools": _read_pools,
     "claims": _read_claims,
     "outbox": _read_outbox,
     "queue": _read_queue,
@@ -261,6 +267,8 @@ def _check_books(audit: Audit) -> Iterator[str]:
 def _check_agenda(audit: Audit) -> Iterator[str]:
     """Whatever may go, or may go later, will be looked at in time."""
     for number, shard in enumerate(audit.shards):
+        for pool in shard.agenda.keys() - shard.pools:
+            yield f"shard {number}: pool {pool} has an agenda, and nobody would find it"
         looks: dict[str, float] = {}
         for agenda in shard.agenda.values():
             for queue, time in agenda.items():

@@ -28,8 +28,10 @@ local function wake()
   end
 end
 
--- Let a queue be looked at from `time` on, or earlier if it was so.
+-- Let a queue be looked at from `time` on, or earlier if it was so. The pool is noted, so that its
+-- queues are found when it is taken out of the configuration (adopt.lua).
 local function offer(queue, pool, time)
+  call('SADD', pools_key(), pool)
   call('ZADD', agenda_key(pool), 'LT', time, queue)
 end
 

@@ -26,7 +26,7 @@ local function take(queue)
       call('XDEL', ready_key(queue), entry[1])
       local d = call('HMGET', delivery_key(id), 'r', 'n', 'e', 'z', 'b', 'm', 'c')
       if d[1] then -- otherwise it was removed by an operator
-        call('HSET', delivery_key(id), 't', token)
+        call('HSET', delivery_key(id), 't', token, 'p', pool)
         call('ZADD', claims_key(), now + lease, id)
         local body = ''
         if d[5] == '1' and d[7] == '1' and tonumber(d[4]) <= inline then
