@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -10,10 +9,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.kit.ports import find_free_port, is_listening
+from tests.kit.program import Program
 
 _ROOT = Path(__file__).parents[2]
 
@@ -71,13 +68,17 @@ class Ledger:
         return self.queued == 0 and self.accepted == self.delivered + self.bounced
 
 
-class Gateway:
+class Gateway(Program):
     """One running ``outgate up``; also a context manager.
 
     ``routes`` maps a recipient domain (or pattern) to a port on 127.0.0.1. ``ingress``, ``store``
     and ``delivery`` are lines for those tables, ``tables`` whole tables, all TOML. The tenant is
     acme.example, from loopback; the sources are 127.0.0.11 to 13.
     """
+
+    name = "outgate up"
+    starts_within = 30.0
+    stops_within = 45.0  # its children end first
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class Gateway:
         delivery: str = "processes = 1",
         tables: str = "",
     ) -> None:
-        self.port = find_free_port()
+        super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="outgate-"))
         self.config = self.directory / "outgate.toml"
         self.config.write_text(
@@ -101,44 +102,24 @@ class Gateway:
                 routes="".join(_ROUTE.format(pattern=d, port=p) for d, p in routes.items()),
             )
         )
-        self._up: subprocess.Popen[bytes] | None = None
 
-    @property
-    def pid(self) -> int:
-        """The process id of ``outgate up``."""
-        assert self._up is not None, "start it first"
-        return self._up.pid
-
-    def start(self, *, seconds: float = 30) -> None:
-        """Start, and wait until the ingress accepts connections."""
+    def _launch(self) -> subprocess.Popen[bytes]:
         with (self.directory / "output").open("wb") as output:
-            self._up = subprocess.Popen(
+            return subprocess.Popen(
                 _command("up", self.config), cwd=_ROOT, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, process_group=0,
             )  # fmt: skip
-        deadline = time.monotonic() + seconds
-        while not is_listening(self.port):
-            if self._up.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"outgate up did not start:\n{self.read_output()}")
-            time.sleep(0.02)
 
     def stop(self) -> None:
         """Stop it the polite way, which ends its children too, and remove its directory."""
-        if self._up is not None:
-            self._up.send_signal(signal.SIGTERM)
-            try:
-                self._up.wait(45)
-            except subprocess.TimeoutExpired:
-                self._up.kill()
-                self._up.wait()
-            self._up = None
+        super().stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def kill(self) -> None:
         """End ``outgate up`` as a crash would, and it alone; ``start`` may follow."""
-        assert self._up is not None
-        self._up.kill()
-        self._up.wait()
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
     def read_output(self) -> str:
         """Return what it has printed so far."""
@@ -161,22 +142,6 @@ class Gateway:
             if (ledger.accepted >= accepted and ledger.is_closed) or time.monotonic() > deadline:
                 return ledger
             time.sleep(0.1)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def _command(name: str, config: Path) -> list[str]:

@@ -4,7 +4,6 @@ import smtplib
 import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Self
 
 
@@ -32,12 +31,7 @@ class Load:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()

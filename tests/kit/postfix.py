@@ -15,10 +15,8 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.kit.ports import find_free_port, is_listening
+from tests.kit.program import Program
 
 _DAEMONS = Path("/usr/lib/postfix/sbin")
 _OWNER, _GROUP = "postfix", "postdrop"
@@ -97,33 +95,27 @@ def find_obstacle() -> str | None:
     return None
 
 
-class Postfix:
+class Postfix(Program):
     """One instance, running from ``start`` to ``stop``; also a context manager.
 
     ``main`` holds main.cf parameters, added to those that keep the instance apart.
     """
 
+    name = "postfix"
+
     def __init__(self, main: Mapping[str, str] | None = None, *, port: int | None = None) -> None:
-        self.port = port or find_free_port()
+        super().__init__(port)
         # Not below pytest's tmp_path: its daemons run as `postfix` and must reach the directory.
         self.directory = Path(tempfile.mkdtemp(prefix="postfix-"))
         self.directory.chmod(0o755)
         self.log = self.directory / "log"
         self.queue = self.directory / "queue"
         self._main = _ALONE | self._places() | dict(main or {})
-        self._master: subprocess.Popen[bytes] | None = None
 
-    @property
-    def pid(self) -> int:
-        """The process id of ``master``."""
-        assert self._master is not None, "start it first"
-        return self._master.pid
-
-    def start(self, *, seconds: float = 20) -> None:
-        """Write the configuration, start, and wait until it accepts connections."""
+    def _launch(self) -> subprocess.Popen[bytes]:
         self._lay_out()
         with (self.directory / "stderr").open("wb") as stderr:
-            self._master = subprocess.Popen(
+            return subprocess.Popen(
                 [_DAEMONS / "master", "-d", "-c", self.directory / "etc"],
                 # A process group of its own: master ends with a signal to the whole group.
                 process_group=0,
@@ -131,29 +123,23 @@ class Postfix:
                 stderr=stderr,
                 env={"PATH": os.defpath, "MAIL_CONFIG": str(self.directory / "etc")},
             )
-        deadline = time.monotonic() + seconds
-        while not is_listening(self.port):
-            if self._master.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"postfix did not start:\n{self.read_log()}")
-            time.sleep(0.02)
 
     def stop(self) -> None:
         """End every process of the instance, and remove its directory."""
-        if self._master is not None:
-            self._master.terminate()
-            try:
-                self._master.wait(10)
-            except subprocess.TimeoutExpired:
-                self._master.kill()
-                self._master.wait()
-            _end_group(self._master.pid)
-            self._master = None
+        master = self._process
+        super().stop()
+        if master is not None:
+            _end_group(master.pid)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def read_log(self) -> str:
         """Return what the instance has logged so far."""
         texts = [p.read_text("utf-8", "replace") for p in (self.directory / "stderr", self.log) if p.exists()]  # fmt: skip
         return "".join(texts)
+
+    def read_output(self) -> str:
+        """Return the log: Postfix says everything there."""
+        return self.read_log()
 
     def count_queued(self) -> int:
         """Return how many messages are in the queue, wherever in it."""
@@ -163,22 +149,6 @@ class Postfix:
             for path in (self.queue / name).rglob("*")
             if path.is_file()
         )
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _places(self) -> dict[str, str]:
         return {

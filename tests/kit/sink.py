@@ -6,10 +6,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from types import TracebackType
-from typing import Self
 
-from tests.kit.ports import find_free_port, is_listening
+from tests.kit.program import Program
 
 _COUNTER = re.compile(rb"mesg=(\d+)\s")
 
@@ -21,20 +19,16 @@ def find_obstacle() -> str | None:
     return "smtp-sink and smtp-source are not installed (Debian package postfix)"
 
 
-class Sink:
+class Sink(Program):
     """A running ``smtp-sink -c`` and its count of messages; also a context manager."""
 
+    name = "smtp-sink"
+    starts_within = 10.0
+
     def __init__(self, *options: str, port: int | None = None) -> None:
-        self.port = port or find_free_port()
+        super().__init__(port)
         self._options = options
         self._counters = tempfile.NamedTemporaryFile(prefix="smtp-sink-")  # noqa: SIM115
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process id of smtp-sink."""
-        assert self._process is not None, "start it first"
-        return self._process.pid
 
     @property
     def count(self) -> int:
@@ -44,28 +38,19 @@ class Sink:
         found = _COUNTER.findall(tail)
         return int(found[-1]) if found else 0
 
-    def start(self) -> None:
-        """Start, and wait until it listens."""
+    def _launch(self) -> subprocess.Popen[bytes]:
         as_nobody = ("-u", "nobody") if os.geteuid() == 0 else ()
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             ["smtp-sink", *as_nobody, "-c", *self._options, f"127.0.0.1:{self.port}", "1000"],
             # -c writes a line for each message. A file takes it without waking anybody up.
             stdout=self._counters,
             stdin=subprocess.DEVNULL,
             cwd="/",
         )
-        deadline = time.monotonic() + 10
-        while not is_listening(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("smtp-sink did not start")
-            time.sleep(0.01)
 
     def stop(self) -> None:
-        """End it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """End it, and remove the file of its count."""
+        super().stop()
         self._counters.close()
 
     def wait(self, count: int, *, seconds: float, poll: float = 0.02) -> bool:
@@ -76,18 +61,6 @@ class Sink:
                 return False
             time.sleep(poll)
         return True
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def source_command(

@@ -23,18 +23,7 @@ from tests.kit.messages import (
 from tests.kit.proxy import Proxy, open_proxy
 from tests.kit.redis import Server
 
-
-@pytest.fixture
-def server(shared_server: Server) -> Iterator[Server]:
-    """An empty store; what a test leaves in it must be sound."""
-    shared_server.fresh()
-    yield shared_server
-    check(shared_server, leftover=True)
-
-
-@pytest.fixture
-def claims(store: Store) -> Claims:
-    return Claims(store)
+pytestmark = pytest.mark.usefixtures("audited")
 
 
 def dump(server: Server) -> dict[bytes, bytes]:

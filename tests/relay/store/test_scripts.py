@@ -1,6 +1,5 @@
 """What the scripts decide on their own: windows, limits of a claim, leases, wake-ups."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -24,20 +23,9 @@ from tests.kit.messages import (
 )
 from tests.kit.redis import Server
 
+pytestmark = pytest.mark.usefixtures("audited")
+
 SHARD = find_shard("a.test")
-
-
-@pytest.fixture
-def server(shared_server: Server) -> Iterator[Server]:
-    """An empty store; what a test leaves in it must be sound."""
-    shared_server.fresh()
-    yield shared_server
-    check(shared_server, leftover=True)
-
-
-@pytest.fixture
-def claims(store: Store) -> Claims:
-    return Claims(store)
 
 
 # -- windows ----------------------------------------------------------------------------------

@@ -17,6 +17,14 @@ from workers.cli.up import _without_secrets, check_ports
 _ROOT = Path(__file__).parents[3]
 
 
+def write_config(directory: Path, more: str = "", *, port: int = 0) -> str:
+    """Write a configuration that listens on ``port``; return its path."""
+    path = directory / "outgate.toml"
+    listen = f'listen = ["127.0.0.1:{port}"]'
+    path.write_text(f'[ingress]\nhostname = "gw.example"\n{listen}\n{more}')
+    return str(path)
+
+
 def test_free_port_is_free() -> None:
     check_ports([Endpoint("127.0.0.1", find_free_port()), Endpoint("localhost", find_free_port())])
 
@@ -74,12 +82,11 @@ def test_state_dir_in_use_is_said_before_the_port_is(
     # The other one has the port as well; that is not what is wrong.
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        path = tmp_path / "o.toml"
-        path.write_text(f"ingress.listen = ['127.0.0.1:{port}']\ningress.hostname = 'g.example'")
+        path = write_config(tmp_path, port=port)
         config = read({"state_dir": "state"}, base=tmp_path, environment={})
 
         with hold_state_dir(config):
-            status = main(["up", "-c", str(path)])
+            status = main(["up", "-c", path])
 
     assert status == 1
     assert f"is in use by process {os.getpid()}" in capsys.readouterr().err
@@ -89,12 +96,9 @@ def test_store_that_cannot_start_ends_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OUTGATE_STORE_SERVER", "/nonexistent")
-    path = tmp_path / "o.toml"
-    path.write_text(
-        f"ingress.listen = ['127.0.0.1:{find_free_port()}']\ningress.hostname = 'g.example'"
-    )
+    path = write_config(tmp_path, port=find_free_port())
 
-    assert main(["up", "-c", str(path)]) == 1
+    assert main(["up", "-c", path]) == 1
     assert "outgate: OUTGATE_STORE_SERVER: /nonexistent does not run" in capsys.readouterr().err
 
 
@@ -105,13 +109,10 @@ def test_directory_of_the_user_does_not_replace_our_code(tmp_path: Path) -> None
     for package in ("workers", "workers/cli"):
         (tmp_path / package / "__init__.py").touch()
     (tmp_path / "workers" / "cli" / "__main__.py").write_text("print('hijacked', flush=True)")
-    path = tmp_path / "o.toml"
-    path.write_text(
-        f"ingress.listen = ['127.0.0.1:{find_free_port()}']\ningress.hostname = 'g.example'"
-    )
+    path = write_config(tmp_path, port=find_free_port())
     start = "from workers.cli.main import main; main()"
     up = subprocess.Popen(
-        [sys.executable, "-P", "-c", start, "up", "-c", str(path)],
+        [sys.executable, "-P", "-c", start, "up", "-c", path],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(_ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -132,13 +133,9 @@ def test_directory_of_the_user_does_not_replace_our_code(tmp_path: Path) -> None
 def test_a_store_that_does_not_answer_is_said_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "outgate.toml"
-    path.write_text(
-        '[store]\nurl = "unix:///nowhere/sock"\n'
-        '[ingress]\nhostname = "gw.example"\nlisten = ["127.0.0.1:0"]\n'
-    )
+    path = write_config(tmp_path, '[store]\nurl = "unix:///nowhere/sock"\n')
 
-    assert main(["up", "-c", str(path)]) == 1
+    assert main(["up", "-c", path]) == 1
 
     said = capfd.readouterr().err
     assert said.count("the store does not answer") == 1
@@ -148,13 +145,9 @@ def test_a_store_that_does_not_answer_is_said_once(
 def test_sources_that_are_not_here_are_said_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "outgate.toml"
-    path.write_text(
-        '[ingress]\nhostname = "gw.example"\nlisten = ["127.0.0.1:0"]\n'
-        '[[source]]\nname = "a"\naddress = "203.0.113.7"\n'
-    )
+    path = write_config(tmp_path, '[[source]]\nname = "a"\naddress = "203.0.113.7"\n')
 
-    assert main(["up", "-c", str(path)]) == 1
+    assert main(["up", "-c", path]) == 1
 
     said = capfd.readouterr().err
     assert said.count("no source can be used (a)") == 1
