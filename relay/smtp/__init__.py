@@ -5,7 +5,8 @@
     events.py   what it is told, tells  transaction.py  one message
     command.py  MAIL and RCPT           extensions.py   offers, MAIL and RCPT
     grammar.py  commands                reply.py        replies
-    data.py     content, line ends      stuffing.py     content
+    incoming.py content, as it comes    stuffing.py     content
+    data.py     its end, its line ends
 
 RFC.md      what is implemented, and where
 """

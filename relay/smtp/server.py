@@ -28,7 +28,6 @@ from collections.abc import Callable
 
 from relay.smtp import grammar
 from relay.smtp.command import BadCommand, Mail, Rcpt, read_mail, read_rcpt
-from relay.smtp.data import DataReader, LineEndingRepair, LineEndings
 from relay.smtp.events import (
     Aborted,
     Closed,
@@ -39,20 +38,12 @@ from relay.smtp.events import (
     ServerSettings,
     StartTls,
 )
+from relay.smtp.incoming import Incoming
 
 __all__ = [
-    "Aborted",
-    "Closed",
-    "Content",
-    "Data",
-    "EndOfMessage",
-    "Event",
-    "Mail",
-    "Rcpt",
-    "ServerSession",
-    "ServerSettings",
-    "StartTls",
-]
+    "Aborted", "Closed", "Content", "Data", "EndOfMessage", "Event", "Mail", "Rcpt",
+    "ServerSession", "ServerSettings", "StartTls",
+]  # fmt: skip
 
 # RFC 5321 §4.5.3.1.4 has 512 octets for a command line, and extensions add to it (RFC 1870: 26,
 # RFC 3461: 500 for ORCPT, RFC 6531: 10). Postfix and others take 2048.
@@ -67,8 +58,6 @@ MAX_ERRORS = 20
 MAX_IDLE_COMMANDS = 100
 _RCPT_FACTOR = 10
 _CHUNK_WORTH = 1024
-# Content is handed on in pieces of at least this many octets, a small message in one.
-PIECE = 256 * 1024
 
 _DATA, _END, _ABORTED = Data(), EndOfMessage(), "the sender began anew"
 
@@ -79,8 +68,8 @@ class _State(enum.Enum):
     RCPT = enum.auto()  # ... on RCPT
     DATA = enum.auto()  # ... on taking content
     END = enum.auto()  # ... on the message
-    CONTENT = enum.auto()  # reading DATA
-    CHUNK = enum.auto()  # reading a BDAT chunk
+    CONTENT = enum.auto()  # reading what DATA or BDAT announced
+    SKIP = enum.auto()  # ... a BDAT chunk that was refused
     TLS = enum.auto()  # the caller shakes hands
     CLOSED = enum.auto()
 
@@ -94,15 +83,14 @@ class ServerSession:
         self._out = bytearray()
         self._state = _State.COMMAND
         self._next: Event | None = None  # decided already, to be returned next
-        self._reader = DataReader()
+        self._incoming = Incoming(settings)
         self._errors = 0
         self._idle_commands = 0
         self._tls = False
-        self._recipients = 0
         self._mail: Mail | None = None
+        self._recipients = 0
         self._asked = 0  # RCPT commands in this transaction
         self._in_bdat = False  # between the first and the last BDAT
-        self._begin_content(chunking=False)
         self.hello = b""  # what the peer called itself
         self.extended = False  # ... with EHLO
 
@@ -125,7 +113,7 @@ class ServerSession:
     @property
     def in_content(self) -> bool:
         """True between 354 and the terminator, or inside a BDAT chunk: other timeouts hold."""
-        return self._state in (_State.CONTENT, _State.CHUNK)
+        return self._state in (_State.CONTENT, _State.SKIP)
 
     @property
     def utf8(self) -> bool:
@@ -134,27 +122,21 @@ class ServerSession:
 
     def next_event(self) -> Event | None:
         """Return the next event, or None when more octets are needed."""
-        event: Event | None
-        if self._next is not None:
-            event, self._next = self._next, None
-            return event
-        while True:
+        event, self._next = self._next, None
+        while event is None:
             state = self._state
             if state is _State.COMMAND:
-                line = self._next_line()
-                if line is None:
-                    return None
+                if (line := self._next_line()) is None:
+                    break
                 event = self._command(line)
-            elif state is _State.CONTENT:
+                continue
+            if state is _State.CONTENT:
                 event = self._read_content()
-            elif state is _State.CHUNK:
-                event = self._read_chunk()
-            else:
-                return None  # the caller's turn, or nothing more to come
-            if event is not None:
-                return event
-            if self._state is state and state is not _State.COMMAND:
-                return None
+            elif state is _State.SKIP:
+                self._skip_chunk()
+            if self._state is state:
+                break  # octets are missing, or it is the caller's turn, or the session is over
+        return event
 
     # -- the caller's answers ------------------------------------------------------------------
 
@@ -167,10 +149,10 @@ class ServerSession:
             self._recipients += 1
             self._reply(250, "2.1.5", "Recipient OK")
         elif state is _State.DATA:
-            self._state = _State.CHUNK if self._chunked else _State.CONTENT
-            if not self._chunked:
+            self._state = _State.CONTENT
+            if not self._in_bdat:
                 self._out += b"354 Go ahead; end with CRLF.CRLF\r\n"
-                self._reader.begin(self._buffer)
+                self._incoming.start_data(self._buffer)
         else:
             assert state is _State.END, state
             self._idle_commands = 0
@@ -183,19 +165,16 @@ class ServerSession:
         self._reply(code, status, text)
         if code >= 500:
             self._errors += 1
-        if state is _State.MAIL or state is _State.END:
-            self._end_transaction()
-        elif state is _State.DATA:
-            if self._chunked:  # RFC 3030 §2: the octets of a refused chunk come all the same
-                self._swallow_chunk()
+        if state is _State.DATA and self._in_bdat:
+            self._state = _State.SKIP
+        if state is not _State.RCPT:
             self._end_transaction()
         if code == 421:
             self._next = self._close(text)
 
     def shut_down(self, reason: str, *, code: int = 421, status: str = "4.3.2") -> Closed:
         """End the session from our side, now (RFC 5321 §3.8): queue the reply and close."""
-        self._reply(code, status, reason)
-        return self._close(reason)
+        return self._give_up(code, status, reason)
 
     def tls_started(self) -> None:
         """Begin anew after the handshake: RFC 3207 §4.2, nothing said before it counts."""
@@ -240,8 +219,7 @@ class ServerSession:
             return self._fault(bad.code, bad.status, bad.text)
 
     def _ehlo(self, argument: bytes) -> Event | None:
-        if not self._hello(argument):
-            return self._fault(501, "5.5.2", "Syntax: EHLO name")
+        self._hello("EHLO", argument)
         self.extended = True
         # RFC 5321 §4.1.1.1: the first line has our name. RFC 3207 §4.2: STARTTLS only once.
         self._out += f"250-{self._settings.hostname} greets you\r\n".encode("ascii")
@@ -251,18 +229,16 @@ class ServerSession:
         return self._void()
 
     def _helo(self, argument: bytes) -> Event | None:
-        if not self._hello(argument):
-            return self._fault(501, "5.5.2", "Syntax: HELO name")
+        self._hello("HELO", argument)
         self.extended = False
         self._out += f"250 {self._settings.hostname}\r\n".encode("ascii")
         return self._void()
 
-    def _hello(self, argument: bytes) -> bool:
+    def _hello(self, verb: str, argument: bytes) -> None:
         name = argument.strip()
         if not grammar.HELLO.fullmatch(name):
-            return False
+            raise BadCommand(501, "5.5.2", f"Syntax: {verb} name")
         self.hello = name
-        return True
 
     def _mail_from(self, argument: bytes) -> Event | None:
         if not self.hello:
@@ -297,7 +273,6 @@ class ServerSession:
         if self._in_bdat:
             raise BadCommand(503, "5.5.1", "BDAT has begun")  # RFC 3030 §2
         self._check_recipients()
-        self._begin_content(chunking=False)
         self._state = _State.DATA
         return _DATA
 
@@ -318,22 +293,19 @@ class ServerSession:
             return self._give_up(552, "5.3.4", "Chunk too big")
         if length >= _CHUNK_WORTH:
             self._idle_commands -= 1
-        first = not self._in_bdat
-        if first:
-            self._begin_content(chunking=True)
-        self._left, self._last = length, found[2] is not None
+        self._incoming.start_chunk(length, first=not self._in_bdat, last=bool(found[2]))
         try:
             self._check_recipients()
-        except BadCommand as bad:
-            self._swallow_chunk()
+        except BadCommand:
+            self._state = _State.SKIP
             self._end_transaction()
-            return self._fault(bad.code, bad.status, bad.text)
-        if first:
-            self._in_bdat = True
-            self._state = _State.DATA
-            return _DATA
-        self._state = _State.CHUNK
-        return None
+            raise
+        if self._in_bdat:
+            self._state = _State.CONTENT
+            return None
+        self._in_bdat = True
+        self._state = _State.DATA
+        return _DATA
 
     def _rset(self, argument: bytes) -> Event | None:
         self._reply(250, "2.0.0", "Forgotten")
@@ -375,90 +347,31 @@ class ServerSession:
 
     # -- content ------------------------------------------------------------------------------
 
-    def _begin_content(self, *, chunking: bool) -> None:
-        self._chunked = chunking
-        self._in_bdat = False
-        self._left = 0  # octets of the BDAT chunk still to come
-        self._last = False
-        self._size = 0
-        self._endings = LineEndings()
-        self._repair = LineEndingRepair() if self._settings.repair_line_endings else None
-        self._void_reason: tuple[int, str, str] | None = None  # the reply, once it is decided
-
     def _read_content(self) -> Event | None:
-        piece, ended = self._reader.read(self._buffer, PIECE)
-        event = self._take(piece, last=ended)
-        if not ended or self._state is _State.CLOSED:
-            return event
-        self._state = _State.COMMAND
-        return self._finish(event)
-
-    def _read_chunk(self) -> Event | None:
-        available = min(self._left, len(self._buffer))
-        if available < self._left and available < PIECE:
-            return None
-        piece = bytes(self._buffer[:available])
-        del self._buffer[:available]
-        self._left -= available
-        ended = not self._left
-        event = self._take(piece, last=ended and self._last)
-        if not ended or self._state is _State.CLOSED:
-            return event
-        self._state = _State.COMMAND
-        if self._void_reason is not None and self._mail is None:
-            return event  # a chunk without a transaction was swallowed; it has had its answer
-        if self._last:
-            return self._finish(event)
-        if self._void_reason is None:
-            self._reply(250, "2.0.0", f"{self._size} octets so far")
-        else:
-            self._void_now()
-        return event
-
-    def _take(self, piece: bytes, *, last: bool) -> Event | None:
-        """Judge a piece; return it as an event, unless the message is void already."""
-        self._size += len(piece)
-        if self._size > 2 * self._settings.max_message:
-            # Swallowing is a courtesy (the peer gets to read the reply), and has an end.
+        """Hand on what has arrived; at the end of the message or the chunk, answer or ask."""
+        incoming = self._incoming
+        event = incoming.take(self._buffer)
+        if incoming.hopeless:
             return self._give_up(552, "5.3.4", "Message far too big")
-        if self._void_reason is not None:
-            return None
-        if self._size > self._settings.max_message:
-            limit = self._settings.max_message
-            self._void_reason = (552, "5.3.4", f"Message too big: at most {limit} octets")
-        elif self._repair is not None:
-            piece = self._repair.repair(piece, last=last)
-        else:
-            self._endings.check(piece)
-            if last and (fault := self._endings.fault):
-                # Only now: between pieces a CR may still wait for its LF.
-                self._void_reason = (550, "5.6.0", fault)
-        if self._void_reason is not None:
-            return Aborted(self._void_reason[2])
-        return Content(piece) if piece else None
-
-    def _finish(self, event: Event | None) -> Event | None:
-        """After the last piece: hand it on first, then end the message."""
-        if self._void_reason is not None:
-            self._void_now()
+        if incoming.more:
             return event
         self._state = _State.END
-        if event is None:
+        if incoming.fault is not None:
+            self.refuse(*incoming.fault)  # nothing to ask
+        elif not incoming.last:
+            self._state = _State.COMMAND
+            self._reply(250, "2.0.0", f"{incoming.size} octets so far")
+        elif event is None:
             return _END
-        self._next = _END
+        else:
+            self._next = _END  # the last piece first
         return event
 
-    def _void_now(self) -> None:
-        """Answer a message that is void, and forget the transaction."""
-        assert self._void_reason is not None
-        self._reply(*self._void_reason)
-        self._errors += 1
-        self._end_transaction()
-
-    def _swallow_chunk(self) -> None:
-        """Read the chunk that is coming without an answer: it has been given."""
-        self._void_reason = (503, "5.5.1", "No transaction")
-        self._state = _State.CHUNK
+    def _skip_chunk(self) -> None:
+        """RFC 3030 §2: the octets of a refused chunk come all the same. No answer: it was given."""
+        self._incoming.skip(self._buffer)
+        if not self._incoming.more:
+            self._state = _State.COMMAND
 
     def _end_transaction(self) -> None:
         self._mail = None

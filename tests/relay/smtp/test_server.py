@@ -1,6 +1,6 @@
 import pytest
 
-import relay.smtp.server as server_module
+import relay.smtp.incoming as incoming_module
 from relay.smtp.server import (
     MAX_ERRORS,
     MAX_IDLE_COMMANDS,
@@ -366,7 +366,7 @@ def test_a_message_too_big_over_several_chunks() -> None:
 
 @pytest.mark.parametrize("how", ["whole", "split", "BDAT"])
 def test_a_message_far_too_big_ends_the_session(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "PIECE", 100)
+    monkeypatch.setattr(incoming_module, "PIECE", 100)
     exchange = Exchange(max_message=1000)
     exchange.open_transaction()
     content = b"x" * 2001

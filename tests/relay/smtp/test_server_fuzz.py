@@ -5,7 +5,7 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import relay.smtp.server as server_module
+import relay.smtp.incoming as incoming_module
 from relay.smtp.server import MAX_LINE, Aborted, Closed, Data, EndOfMessage, Event, Mail, Rcpt
 from relay.smtp.stuffing import DotStuffer
 from tests.kit.receiving import Exchange, codes, cut_at
@@ -76,7 +76,7 @@ def test_the_same_events_and_replies_however_it_is_split(
     repair: bool,
     cuts: list[int],
 ) -> None:
-    with mock.patch.object(server_module, "PIECE", PIECE):
+    with mock.patch.object(incoming_module, "PIECE", PIECE):
         whole = run([stream], refusals, repair=repair)
         assert run(cut_at(stream, cuts), refusals, repair=repair) == whole
         assert run([bytes([octet]) for octet in stream], refusals, repair=repair) == whole
@@ -109,7 +109,7 @@ LINES = st.lists(
 def test_content_in_is_content_out(lines: list[bytes], cuts: list[int], repair: bool) -> None:
     content = b"".join(line + b"\r\n" for line in lines)
     exchange = Exchange(repair_line_endings=repair)
-    with mock.patch.object(server_module, "PIECE", PIECE):
+    with mock.patch.object(incoming_module, "PIECE", PIECE):
         exchange.open_transaction()
         exchange.say(b"DATA\r\n")
         exchange.say_in(cut_at(DotStuffer().write(content, last=True), cuts))
