@@ -60,7 +60,7 @@ def _show(state: dict[str, object]) -> None:
         table.add_row(title, *(f"{ledger[word]:,}" for word in _WORDS))
     console.print(table)
     verdict = "adds up" if state["adds_up"] else "[bold red]does NOT add up[/]"
-    console.print(f"\nledger: accepted = delivered + bounced + queued {verdict}")
+    console.print(f"\nledger: {verdict} (accepted = delivered + bounced + queued)")
     counts, held = state["deliveries"], state["store"]
     assert isinstance(counts, dict)
     assert isinstance(held, dict)

@@ -110,7 +110,7 @@ def test_status_for_people(file: str, capsys: pytest.CaptureFixture[str]) -> Non
 
     assert main(["status", "-c", file]) == 0
 
-    assert "accepted = delivered + bounced + queued adds up" in capsys.readouterr().out
+    assert "ledger: adds up (accepted = delivered + bounced + queued)" in capsys.readouterr().out
 
 
 def test_status_says_when_the_ledger_does_not_add_up(
