@@ -38,7 +38,7 @@ _log = logging.getLogger("outgate.worker")
 
 _MOST = 100  # deliveries of one claim
 _OCTETS = 4 << 20  # bodies of one claim
-_INLINE = 256 * 1024  # bodies up to this size come with the claim
+_INLINE = 32 * 1024  # bodies up to this size come with the claim; Lua copies them twice
 _HELD_OCTETS = 128 << 20  # above this, claims come without bodies
 # A claim that brought little was too early: a pause lets more gather, and costs this much delay.
 _PAUSE = 0.010

@@ -186,13 +186,17 @@ class Link:
         self._ended = trio.Event()
         trio.lowlevel.spawn_system_task(self._drive, name="store-link")
 
-    def start(self, script: str, shard_key: str, *arguments: Part) -> Pending:
+    def start(
+        self, script: str, shard_key: str, *arguments: Part, behind: Pending | None = None
+    ) -> Pending:
         """Send a transition on its way. ``shard_key`` is any key of its shard.
 
-        Raises StoreUnavailable when the link is closed.
+        ``behind``: a command just handed in that must reach the server before it. Raises
+        StoreUnavailable when the link is closed.
         """
         digest = SCRIPTS[script].digest
-        return self._hand_in(Pending(script, (b"EVALSHA", digest, 1, shard_key, *arguments)))
+        call = Pending(script, (b"EVALSHA", digest, 1, shard_key, *arguments))
+        return self._hand_in(call, like=behind or call)
 
     async def run(self, script: str, shard_key: str, *arguments: Part) -> Reply:
         """Run a transition and return its reply. Raises as ``call``."""
@@ -200,7 +204,8 @@ class Link:
 
     def send(self, *parts: Part) -> Pending:
         """Send a command on its way: several sent before the first wait travel together."""
-        return self._hand_in(Pending(str(parts[0]), parts))
+        call = Pending(str(parts[0]), parts)
+        return self._hand_in(call, like=call)
 
     async def call(self, *parts: Part) -> Reply:
         """Send a command and return its reply.
@@ -209,10 +214,11 @@ class Link:
         """
         return await self.send(*parts).wait()
 
-    def _hand_in(self, call: Pending) -> Pending:
+    def _hand_in(self, call: Pending, *, like: Pending) -> Pending:
+        """Queue a call where ``like`` is, or would be, queued: within a queue the order holds."""
         if self._closing:
             raise StoreUnavailable("the link to the store is closed", executed=False)
-        (self._long if len(call.packed) > _LONG_OCTETS else self._short).append(call)
+        (self._long if len(like.packed) > _LONG_OCTETS else self._short).append(call)
         self._wake()
         return call
 

@@ -33,6 +33,8 @@ _decode = msgspec.msgpack.Decoder(Delivery).decode
 # A message up to this size is stored in one piece, by `accept` itself, and comes along with its
 # claim; a larger one is stored in parts while it arrives, and read in parts while it is sent.
 INLINE_OCTETS = 256 * 1024
+# A body longer than this goes into the store by a command of its own, not through the script.
+_APART_OCTETS = 32 * 1024
 # Parts that no `accept` ever claimed (the sender went away) vanish after this long, ms.
 _ORPHAN_PART = 3_600_000
 # A body outlives its queue by this much, so that a late bounce can still quote it, s.
@@ -112,13 +114,16 @@ class Store:
         """
         first = deliveries[0]
         recipients = sum(len(d.envelope.recipients) for d in deliveries)
+        # A long body goes in a command of its own, in the same round trip: Lua would copy it twice.
+        # Not a notice's: it must be let in when the store is full, and only the script can.
+        apart = len(body) > _APART_OCTETS and not first.notice
         arguments: list[Part] = [
             first.message_id,
             "notices" if first.notice else "ledger",
             recipients,
             event,
             self._story_lifetime,
-            body,
+            b"" if apart else body,
             first.chunks,
             self._body_lifetime,
             first.size,
@@ -133,7 +138,8 @@ class Store:
             queue = make_queue(delivery.tenant, delivery.domain)
             count = len(delivery.envelope.recipients)
             arguments += (delivery.id, queue, delivery.pool, _encode(delivery), count, elsewhere)
-        done = await self._insist_on_accept(first.home, arguments)
+        key = make_key(first.home, "body", first.message_id, 0) if apart else ""
+        done = await self._insist_on_accept(first.home, arguments, key, body)
         if done < 0:
             raise StoreLostBody(first.message_id)
         for delivery in distant:
@@ -153,14 +159,24 @@ class Store:
                 await trio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _insist_on_accept(self, home: int, arguments: Sequence[Part]) -> int:
+    async def _insist_on_accept(
+        self, home: int, arguments: Sequence[Part], body_key: str, body: bytes
+    ) -> int:
+        """Run `accept` until it is known to have run; ``body_key``: store the body there first."""
         key = make_key(home, "ledger")
         give_up = trio.current_time() + _ACCEPT_PATIENCE
         pause = _FIRST_PAUSE
         doubtful = False
         while True:
             try:
-                return int(await self.link.run("accept", key, *arguments))
+                stored: Pending | None = None
+                if body_key:
+                    # NX: repeated after `accept` ran, it must not shorten the body's life.
+                    stored = self.link.send("SET", body_key, body, "PX", _ORPHAN_PART, "NX")
+                done = int(await self.link.start("accept", key, *arguments, behind=stored).wait())
+                if done < 0 and stored is not None:
+                    await stored.wait()  # it knows better why the body is not there
+                return done
             except StoreUnavailable as error:
                 doubtful = doubtful or error.executed
                 if not doubtful or trio.current_time() > give_up:

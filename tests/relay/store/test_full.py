@@ -66,8 +66,9 @@ async def test_nothing_new_is_accepted(server: Server, store: Store, claims: Cla
     fill(server)
     refused = make_delivery()
 
-    with pytest.raises(StoreFull):
-        await store.accept([refused], EVENT, b"hello")
+    for body in (b"hello", b"x" * 50_000, b"x" * 100_000):
+        with pytest.raises(StoreFull):
+            await store.accept([refused], EVENT, body)
     with pytest.raises(StoreFull):
         await store.store_part(0, refused.message_id, 0, b"hello")
 

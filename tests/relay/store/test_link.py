@@ -105,13 +105,14 @@ async def test_refusal_while_loading_scripts_means_not_executed(
 
 
 @pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("body", [b"hello", b"x" * 50_000, b"x" * 100_000], ids=len)
 async def test_accept_with_a_lost_reply_is_one_message(
-    server: Server, store: Store, proxy: Proxy, shaky: Link, config: Config, *, times: int
+    server: Server, store: Store, proxy: Proxy, shaky: Link, config: Config, body: bytes, times: int
 ) -> None:
     proxy.cut_reply(SCRIPTS["accept"].digest, times=times)
-    delivery = make_delivery()
+    delivery = make_delivery(size=len(body))
 
-    assert await Store(shaky, config).accept([delivery], EVENT, b"hello") is False
+    assert await Store(shaky, config).accept([delivery], EVENT, body) is False
 
     assert proxy.cuts == times
     assert len(await Claims(store).take()) == 1
@@ -120,14 +121,17 @@ async def test_accept_with_a_lost_reply_is_one_message(
         assert assert_sound(client).total("ledger")["accepted"] == 1
 
 
+@pytest.mark.parametrize("body", [b"hello", b"x" * 50_000, b"x" * 100_000], ids=len)
 async def test_accept_with_a_lost_request_is_one_message(
-    server: Server, store: Store, proxy: Proxy, shaky: Link, config: Config
+    server: Server, store: Store, proxy: Proxy, shaky: Link, config: Config, body: bytes
 ) -> None:
     proxy.cut_request(SCRIPTS["accept"].digest)
 
-    assert await Store(shaky, config).accept([make_delivery()], EVENT, b"hello") is True
+    delivery = make_delivery(size=len(body))
+    assert await Store(shaky, config).accept([delivery], EVENT, body) is True
 
     assert len(await Claims(store).take()) == 1
+    assert await store.read_part(delivery, 0) == body
 
 
 async def test_accept_is_refused_at_once_when_it_certainly_did_not_run(

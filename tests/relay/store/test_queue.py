@@ -178,6 +178,23 @@ async def test_forward_repeated_after_the_delivery_was_settled(
     check(server)
 
 
+@pytest.mark.parametrize("size", [32_768, 32_769, 70_000, 250_000])
+async def test_a_long_body_lives_as_long_as_its_message(
+    server: Server, store: Store, claims: Claims, size: int
+) -> None:
+    """It is stored for an hour, then accepted; a repetition must not make it an hour again."""
+    delivery = make_delivery(size=size)
+    assert await store.accept([delivery], EVENT, b"x" * size) is True
+    assert await store.accept([delivery], EVENT, b"y" * size) is False
+
+    key = make_key(delivery.home, "body", delivery.message_id, 0)
+    with server.client() as client:
+        assert client.ttl(key) > 6 * 86_400
+        assert client.get(key) == b"x" * size
+    await store.settle(await claims.take_one(), EVENT)
+    check(server)
+
+
 # -- large messages ---------------------------------------------------------------------------
 
 
