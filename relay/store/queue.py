@@ -30,8 +30,8 @@ from relay.store.link import Link, Part, Pending
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Delivery).decode
 
-# A message up to this size is stored in one piece, by `accept` itself, and comes along with its
-# claim; a larger one is stored in parts while it arrives, and read in parts while it is sent.
+# A message up to this size is stored in one piece, when it has arrived; a larger one in parts while
+# it arrives, and it is read in parts while it is sent.
 INLINE_OCTETS = 256 * 1024
 # A body longer than this goes into the store by a command of its own, not through the script.
 _APART_OCTETS = 32 * 1024
