@@ -13,7 +13,8 @@ from rich.markup import escape
 from relay.address import find_domain
 from relay.config import Config, load
 from relay.events import decode_event
-from relay.store.queue import Place, Store
+from relay.store.queue import Store
+from relay.store.view import Place
 from workers.cli.asking import open_store
 
 _Event = dict[str, Any]
