@@ -43,6 +43,8 @@ _BODY_MARGIN = 2 * 86_400
 # For how long an `accept` whose reply was lost is repeated, s. The sender waits ten minutes for
 # the answer to its final dot (RFC 5321 §4.5.3.2.6).
 _ACCEPT_PATIENCE = 120.0
+# A queue that may go and was not looked at for this long has no worker, s; they look every five.
+_NEGLECTED = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -373,10 +375,14 @@ class Store(View):
             )
         )
 
-    async def adopt(self, shard: int, *, limit: int = 100) -> list[tuple[str, str]]:
+    async def adopt(
+        self, shard: int, *, neglected: float = _NEGLECTED, limit: int = 100
+    ) -> list[tuple[str, str]]:
         """Let other pools take over queues whose pool is not in the configuration any more.
 
         Its tenant's present pool gets a queue, or else the first there is. Returns (queue, pool).
+        Only queues that nobody has looked at for ``neglected`` seconds: while a new configuration
+        is rolled out, a pool that is unknown here is served elsewhere.
         """
         adopted = []
         for name in await self.link.call("SMEMBERS", make_key(shard, "pools")):
@@ -387,6 +393,7 @@ class Store(View):
             for queue in await self.link.call("ZRANGE", agenda, 0, limit - 1):
                 pool = self._tenants.get(queue.decode().partition("/")[0], self._pools[0])
                 key = make_key(shard, "ledger")
-                if await self.link.run("adopt", key, queue, gone, pool):
+                patience = int(neglected * 1000)
+                if await self.link.run("adopt", key, queue, gone, pool, patience):
                     adopted.append((queue.decode(), pool))
         return adopted
