@@ -2,8 +2,8 @@
 
 Why not ``trio.SocketStream`` and ``trio.SSLStream``: they are built for any transport and any
 mixture of readers and writers. One session of SMTP is one task that reads or writes, never both,
-over a real socket; trying the system call first and waiting only when it would block costs about
-half the CPU per message (see tests/bench/RESULTS.md).
+over a real socket: a plain system call and a wait do, for clear text and TLS alike, in one class
+with our own errors. A round trip costs 40 us of CPU instead of 44 to 50 (``tests/bench/streams.py``).
 
 Deadlines are the caller's: cancel scopes around ``receive`` and ``send``. After a cancelled
 ``send`` or handshake the stream is only good for ``close``.
