@@ -81,7 +81,7 @@ def measure_large(progress: Progress, *, count: int = LARGE, size: int = LARGE_S
     """Send large messages at once and small ones beside them. Raises BenchFailed."""
     # The default limit of the embedded store, 1 GiB, is near what is in flight here; this is not
     # about 452 4.3.1.
-    with _receiver() as receiver, Gateway({"*": receiver.port}, store='max_memory = "4GiB"') as gateway:  # fmt: skip
+    with _receiver() as receiver, Gateway({"*": receiver.port}) as gateway:
         processes = _find(gateway)
         start = {name: read_resident(pid) for name, pid in processes.items()}
         senders = _Senders(gateway.port, count=count, size=size)
