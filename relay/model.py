@@ -50,6 +50,7 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     alone: bool  # the message's only delivery: ending it frees the body
     newline: bool = True  # the message ends in CRLF (only BDAT can bring one that does not)
     notice: bool = False  # made by us (a bounce): counted in a ledger of its own
+    priority: str = ""  # "urgent", "bulk"; "": normal
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -2,6 +2,6 @@
 
 from relay.config.load import find_notices, load, read
 from relay.config.schema import Config
-from relay.config.units import Endpoint, Rate, Seconds
+from relay.config.units import Endpoint, Rate, Rates, Seconds
 
-__all__ = ["Config", "Endpoint", "Rate", "Seconds", "find_notices", "load", "read"]
+__all__ = ["Config", "Endpoint", "Rate", "Rates", "Seconds", "find_notices", "load", "read"]

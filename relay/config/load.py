@@ -261,11 +261,5 @@ def find_notices(config: Config) -> Iterator[str]:
             )
     if not config.ingress.tls.certificate:
         yield "no [ingress.tls] certificate: STARTTLS is not offered to senders"
-    if any(t.rate for t in config.tenant):
-        yield "tenant.rate is read but not enforced by this version"
-    if any(s.rate or s.source.rate for s in config.site):
-        yield "site.rate is read but not enforced by this version"
-    if any(s.connections for s in config.site) and config.delivery.processes > 1:
-        yield "site.connections holds for each worker process, not over all of them, in this version"
     if config.store.durability == "warn":
         yield 'store.durability = "warn": acknowledged mail can be lost when the store restarts'

@@ -8,9 +8,10 @@ from typing import Literal
 
 import msgspec
 
-from relay.config.units import Endpoint, Octets, Rate, Seconds
+from relay.config.units import Endpoint, Octets, Rates, Seconds
 
 TlsLevel = Literal["none", "opportunistic", "require", "verify"]
+Priority = Literal["urgent", "normal", "bulk"]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +61,13 @@ class Ingress(Section, frozen=True):
     tls: IngressTls = IngressTls()
 
 
+class PriorityRule(Section, frozen=True):
+    """Messages of some senders are more, or less, urgent than the tenant's others."""
+
+    senders: tuple[str, ...]  # "news@acme.example", "*@lists.acme.example"
+    priority: Priority
+
+
 class Tenant(Section, frozen=True):
     """An organisation that may send: its domains, and how it proves itself."""
 
@@ -70,23 +78,32 @@ class Tenant(Section, frozen=True):
     header: str = ""  # a header field that is taken off before the message is stored
     header_secret_file: str = ""
     pool: str = "default"
-    rate: Rate | None = None
+    rate: Rates | None = None  # deliveries, over all workers
+    # Who goes first where a site takes less than there is: urgent before normal before bulk, and
+    # none waits for ever. The first that says something: the header, the rules, this.
+    priority: Priority = "normal"
+    priority_header: str = ""  # a header field that says urgent, normal or bulk; it stays
+    priority_rule: tuple[PriorityRule, ...] = ()
 
 
 class Source(Section, frozen=True):
-    """A local address that mail leaves from, and the name it says in EHLO."""
+    """An address that mail leaves from, and the name it says in EHLO."""
 
     name: str
     address: str  # "0.0.0.0" leaves the choice to the kernel
     ehlo: str = ""  # default: ingress.hostname
+    # An address of another host: "socks5://HOST:PORT", with "USER@" if it wants a password, or
+    # "haproxy://HOST:PORT", which is told the address in a PROXY protocol header, version 2.
+    proxy: str = ""
+    proxy_password_file: str = ""
 
 
 class Limits(Section, frozen=True):
-    """What one site, or one source at one site, may be given at a time."""
+    """What one site, or one source at one site, may be given: over all workers of all hosts."""
 
     connections: int | None = None
     messages_per_connection: int | None = None
-    rate: Rate | None = None
+    rate: Rates | None = None  # deliveries: one rate, or a list of them
 
 
 class Site(Limits, frozen=True, kw_only=True):
@@ -98,6 +115,7 @@ class Site(Limits, frozen=True, kw_only=True):
     # none: in clear. opportunistic: TLS where offered, any certificate. require: TLS, any
     # certificate. verify: TLS, chain and host name checked.
     tls: TlsLevel = "opportunistic"
+    retry: tuple[Seconds, ...] = ()  # default: delivery.retry
     source: Limits = Limits()
 
 
@@ -116,9 +134,17 @@ class Delivery(Section, frozen=True):
     retry: tuple[Seconds, ...] = tuple(Seconds(s) for s in (60, 300, 900, 3600, 14400))
     expire: Seconds = Seconds(5 * 86400)
     unknown_outcome: Literal["retry", "hold", "assume-delivered"] = "retry"
+    # After this long the sender is told that a message is delayed, once; 0: never.
+    delay_notice: Seconds = Seconds(0)
+    # A delivery that could go and was not touched for this long is reported: "stalled".
+    stalled: Seconds = Seconds(900)
+    # A recipient that was unknown to its host so many times in a row is not tried any more, and its
+    # mail bounces at once; 0: never. `outgate suppressed` lists them.
+    suppress_after: int = 0
+    suppress_for: Seconds = Seconds(30 * 86400)
     claim: Seconds = Seconds(60)  # ownership of a delivery without a sign of life; renewed
     in_flight: int = 2000  # deliveries that one process holds at a time
-    connections: int = 20  # per source and host group, where no [[site]] says otherwise
+    connections: int = 20  # of each source at each site, where no [[site]] says otherwise
     messages_per_connection: int = 100
     idle: Seconds = Seconds(5)  # a session without work is kept this long
     grace: Seconds = Seconds(30)  # a stopping process finishes what it holds for this long

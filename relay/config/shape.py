@@ -15,11 +15,11 @@ import msgspec
 from relay.config.units import (
     Endpoint,
     Octets,
-    Rate,
+    Rates,
     Seconds,
     parse_endpoint,
     parse_octets,
-    parse_rate,
+    parse_rates,
     parse_seconds,
 )
 
@@ -28,7 +28,7 @@ TypeForm = Any  # a class, or something like tuple[X, ...]: it has no type in Py
 PARSERS = {
     Seconds: parse_seconds,
     Octets: parse_octets,
-    Rate: parse_rate,
+    Rates: parse_rates,
     Endpoint: parse_endpoint,
 }
 
