@@ -26,12 +26,18 @@ async def connect(address: str, port: int, *, source: str) -> Stream:
     Raises SourceUnusable when the address cannot be bound, HostUnreachable when the other side
     cannot be reached. The deadline is the caller's.
     """
+    return Stream(await connect_socket(address, port, source=source))
+
+
+async def connect_socket(address: str, port: int, *, source: str) -> socket.socket:
+    """Connect as ``connect`` does; the socket is the caller's to close. Raises the same."""
     sock = bind_source(source)
     try:
-        return await _connect(sock, address, port)
+        await _connect(sock, address, port)
     except BaseException:
         sock.close()
         raise
+    return sock
 
 
 def bind_source(source: str) -> socket.socket:
@@ -55,15 +61,13 @@ def bind_source(source: str) -> socket.socket:
     return sock
 
 
-async def _connect(sock: socket.socket, address: str, port: int) -> Stream:
+async def _connect(sock: socket.socket, address: str, port: int) -> None:
     try:
         with contextlib.suppress(BlockingIOError):
-            sock.connect((address, port))
-            return Stream(sock)  # loopback on some systems: connected at once
+            return sock.connect((address, port))  # loopback on some systems: connected at once
         await trio.lowlevel.wait_writable(sock)
         if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             raise OSError(code, os.strerror(code))
     except OSError as error:
         text = f"cannot connect to {address} port {port}: {error.strerror}"
         raise HostUnreachable(text) from error
-    return Stream(sock)
