@@ -9,20 +9,22 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from relay.config.schema import Config, IngressTls, Source, Tenant
+from relay.config.schema import Config, Delivery, IngressTls, Section, Site, Source, Tenant
 from relay.config.shape import PARSERS, find_mismatches
-from relay.config.units import Seconds, parse_network
+from relay.config.units import Seconds, parse_network, parse_proxy
 from relay.errors import ConfigError
 
 # Domain names in A-labels; RFC 1035 §2.3.1 with the underscore that the wild has.
 _DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")  # fmt: skip
 _FIELD = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 §2.2: field-name
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# RFC 5321 §4.1.2: Dot-string, not Quoted-string; UTF-8 as RFC 6531 §3.3 has it. Or the star.
+_LOCAL = re.compile(r"\*|[^\x00-\x20\x7f\"(),:;<>@\[\\\]*]{1,64}")
 
 
 def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Config:
@@ -56,6 +58,26 @@ def read(document: dict[str, object], *, base: Path, environment: Mapping[str, s
     return config
 
 
+class _Sites(Section, frozen=True):
+    """A file of nothing but sites."""
+
+    site: tuple[Site, ...] = ()
+
+
+def read_sites(document: dict[str, object]) -> tuple[Site, ...]:
+    """Check a parsed document of ``[[site]]`` tables, by the rules of the configuration file.
+
+    Raises ConfigError.
+    """
+    if problems := list(find_mismatches(document, _Sites)):
+        raise ConfigError(problems)
+    found = msgspec.convert(document, _Sites, dec_hook=_decode)
+    sites = tuple(map(_normalise, found.site))
+    if problems := list(_site_problems(sites)):
+        raise ConfigError(problems)
+    return sites
+
+
 def _decode(wanted: type, value: object) -> object:
     return PARSERS[wanted](value)
 
@@ -87,27 +109,41 @@ def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> 
             config.store, url=config.store.url or environment.get("OUTGATE_STORE_URL", "")
         ),
         ingress=ingress,
-        tenant=tuple(
-            replace(
-                t,
-                domains=tuple(d.lower() for d in t.domains),
-                header_secret_file=absolute(t.header_secret_file),
-            )
-            for t in config.tenant
-        ),
-        source=tuple(replace(s, ehlo=s.ehlo or ingress.hostname) for s in sources),
-        pool=config.pool or {"default": {s.name: 1 for s in sources}},
-        site=tuple(
+        tenant=tuple(_complete_tenant(t, absolute) for t in config.tenant),
+        source=tuple(
             replace(
                 s,
-                mx=tuple(m.lower().rstrip(".") for m in s.mx),
-                domains=tuple(d.lower() for d in s.domains),
+                ehlo=s.ehlo or ingress.hostname,
+                proxy_password_file=absolute(s.proxy_password_file),
             )
-            for s in config.site
+            for s in sources
         ),
+        pool=config.pool or {"default": {s.name: 1 for s in sources}},
+        site=tuple(map(_normalise, config.site)),
         route=tuple(replace(r, domains=tuple(d.lower() for d in r.domains)) for r in config.route),
         delivery=replace(config.delivery, ca_file=absolute(config.delivery.ca_file)),
         log=log,
+    )
+
+
+def _complete_tenant(tenant: Tenant, absolute: Callable[[str], str]) -> Tenant:
+    replace = msgspec.structs.replace
+    return replace(
+        tenant,
+        domains=tuple(d.lower() for d in tenant.domains),
+        header_secret_file=absolute(tenant.header_secret_file),
+        priority_rule=tuple(
+            replace(rule, senders=tuple(s.lower() for s in rule.senders))
+            for rule in tenant.priority_rule
+        ),
+    )
+
+
+def _normalise(site: Site) -> Site:
+    return msgspec.structs.replace(
+        site,
+        mx=tuple(m.lower().rstrip(".") for m in site.mx),
+        domains=tuple(d.lower() for d in site.domains),
     )
 
 
@@ -127,11 +163,8 @@ def find_problems(config: Config) -> Iterator[str]:
         if not route.hosts or not route.domains:
             yield f"route[{number}]: expected at least one domain and one host"
         yield from _patterns(f"route[{number}].domains", route.domains)
-    for number, site in enumerate(config.site):
-        yield from _patterns(f"site[{number}].mx", site.mx)
-        yield from _patterns(f"site[{number}].domains", site.domains)
-    if config.delivery.ca_file and not Path(config.delivery.ca_file).is_file():
-        yield f"delivery.ca_file: no such file: {config.delivery.ca_file}"
+    yield from _site_problems(config.site)
+    yield from _delivery_problems(config.delivery)
 
 
 def _ranges(config: Config) -> Iterator[str]:
@@ -149,6 +182,9 @@ def _ranges(config: Config) -> Iterator[str]:
         ("delivery.messages_per_connection", config.delivery.messages_per_connection, 1, 1_000_000),
         ("delivery.claim", config.delivery.claim, 1, 86_400),
         ("delivery.expire", config.delivery.expire, 1, 90 * 86_400),
+        ("delivery.stalled", config.delivery.stalled, 1, 90 * 86_400),
+        ("delivery.suppress_after", config.delivery.suppress_after, 0, 100),
+        ("delivery.suppress_for", config.delivery.suppress_for, 1, 3660 * 86_400),
         ("delivery.port", config.delivery.port, 1, 65_535),
         ("store.memory_mark", config.store.memory_mark, 0.1, 1),
         ("delivery.grace", config.delivery.grace, 0, 3600),
@@ -160,10 +196,42 @@ def _ranges(config: Config) -> Iterator[str]:
         if not low <= value <= high:
             unit = " seconds" if isinstance(value, Seconds) else ""
             yield f"{path}: expected {low} to {high}{unit}, got {value}"
-    if not config.delivery.retry:
+
+
+def _delivery_problems(delivery: Delivery) -> Iterator[str]:
+    if not delivery.retry:
         yield "delivery.retry: expected at least one duration"
-    if any(wait < 1 for wait in config.delivery.retry):
-        yield "delivery.retry: expected waits of at least 1s"
+    yield from _waits("delivery.retry", delivery.retry)
+    if delivery.delay_notice and delivery.delay_notice >= delivery.expire:
+        yield (
+            f"delivery.delay_notice: expected less than delivery.expire ({delivery.expire} "
+            f"seconds), or 0 for never, got {delivery.delay_notice}"
+        )
+    if delivery.ca_file and not Path(delivery.ca_file).is_file():
+        yield f"delivery.ca_file: no such file: {delivery.ca_file}"
+
+
+def _waits(path: str, waits: tuple[Seconds, ...]) -> Iterator[str]:
+    if any(wait < 1 for wait in waits):
+        yield f"{path}: expected waits of at least 1s"
+
+
+def _site_problems(sites: tuple[Site, ...]) -> Iterator[str]:
+    names: set[str] = set()
+    for number, site in enumerate(sites):
+        path = f"site[{number}]"
+        if not _NAME.fullmatch(site.name) or site.name in names:
+            yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {site.name!r}"
+        names.add(site.name)
+        yield from _patterns(f"{path}.mx", site.mx)
+        yield from _patterns(f"{path}.domains", site.domains)
+        yield from _waits(f"{path}.retry", site.retry)
+        for place, limits in ((path, site), (f"{path}.source", site.source)):
+            for key in ("connections", "messages_per_connection"):
+                value: int | None = getattr(limits, key)
+                # To let nothing through is what `outgate suspend` is for; it can be undone.
+                if value is not None and not 1 <= value <= 1_000_000:
+                    yield f"{place}.{key}: expected 1 to 1000000, got {value}"
 
 
 def _tls_problems(tls: IngressTls) -> Iterator[str]:
@@ -192,6 +260,7 @@ def _tenant_problems(config: Config) -> Iterator[str]:
             if owners.setdefault(domain, tenant.name) != tenant.name:
                 yield f"{path}.domains: {domain} belongs to tenant {owners[domain]!r} already"
         yield from _proof_problems(path, tenant)
+        yield from _priority_problems(path, tenant)
         if tenant.pool not in config.pool:
             yield f"{path}.pool: no [pool.{tenant.pool}]; there is {', '.join(config.pool)}"
 
@@ -213,6 +282,21 @@ def _proof_problems(path: str, tenant: Tenant) -> Iterator[str]:
         )
 
 
+def _priority_problems(path: str, tenant: Tenant) -> Iterator[str]:
+    name = tenant.priority_header
+    if name and not _FIELD.fullmatch(name):
+        yield f"{path}.priority_header: expected the name of a header field, got {name!r}"
+    for number, rule in enumerate(tenant.priority_rule):
+        here = f"{path}.priority_rule[{number}].senders"
+        if not rule.senders:
+            yield f"{here}: expected at least one sender"
+        for sender in rule.senders:
+            local, _, domain = sender.rpartition("@")
+            # One star, for the whole of the local part: more would ask for a language.
+            if not domain or not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain):
+                yield f'{here}: expected "news@acme.example" or "*@acme.example", got {sender!r}'
+
+
 def _source_problems(config: Config) -> Iterator[str]:
     names: set[str] = set()
     for number, source in enumerate(config.source):
@@ -225,6 +309,7 @@ def _source_problems(config: Config) -> Iterator[str]:
             yield f"source[{number}].address: expected an IP address, got {source.address!r}"
         if not _DOMAIN.fullmatch(source.ehlo.lower()):
             yield f"source[{number}].ehlo: expected a host name, got {source.ehlo!r}"
+        yield from _proxy_problems(f"source[{number}]", source)
     for pool, members in config.pool.items():
         if not _NAME.fullmatch(pool):
             yield f"pool.{pool}: expected a name of letters, digits, _ . -"
@@ -235,6 +320,25 @@ def _source_problems(config: Config) -> Iterator[str]:
                 yield f"pool.{pool}.{name}: expected a weight of 0 to 10000, got {weight}"
         if not any(members.values()):
             yield f"pool.{pool}: expected at least one source with a weight above 0"
+
+
+def _proxy_problems(path: str, source: Source) -> Iterator[str]:
+    user = ""
+    if source.proxy:
+        try:
+            kind, user, _ = parse_proxy(source.proxy)
+        except ValueError as error:
+            yield f"{path}.proxy: {error}"
+            return
+        if kind == "haproxy" and source.address in ("0.0.0.0", "::"):  # noqa: S104
+            yield f"{path}.address: a haproxy:// proxy must be told an address, got {source.address!r}"
+    file = source.proxy_password_file
+    if user and not file:
+        yield f"{path}.proxy_password_file: missing; the proxy knows us as {user!r}"
+    if file and not user:
+        yield f"{path}.proxy_password_file: needs a proxy of the form socks5://USER@HOST:PORT"
+    if file and not Path(file).is_file():
+        yield f"{path}.proxy_password_file: no such file: {file}"
 
 
 def _patterns(path: str, patterns: tuple[str, ...]) -> Iterator[str]:

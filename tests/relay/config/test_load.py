@@ -7,7 +7,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from relay.config import Config, Endpoint, find_notices, load, read
+from relay.config import Config, Endpoint, Rate, Rates, find_notices, load, read
+from relay.config.load import read_sites
 from relay.errors import ConfigError
 
 _EXAMPLE = Path(__file__).parents[3] / "deploy" / "outgate.example.toml"
@@ -132,11 +133,113 @@ def test_problems_of_a_file_begin_with_its_name(tmp_path: Path) -> None:
         ("[[source]]\nname='a'\naddress='x'", "source[0].address: expected an IP address, got 'x'"),
         ("[[tenant]]\nname='a'\ndomains=[]", "tenant[0].domains: expected at least one domain"),
         ("[[tenant]]\nname='a'\ndomains=['a.example']\npool='p'", "tenant[0].pool: no [pool.p]; there is default"),
+        ("delivery.retry = [inf]", "delivery.retry[0]: expected a duration such as \"30s\", \"5m\", \"4h\" or \"5d\", got inf"),
+        ("delivery.stalled = '500ms'", "delivery.stalled: expected 1 to 7776000 seconds, got 0.5"),
+        ("delivery.expire = '4h'\ndelivery.delay_notice = '4h'", "delivery.delay_notice: expected less than delivery.expire (14400.0 seconds), or 0 for never, got 14400.0"),
+        ("delivery.suppress_after = 101", "delivery.suppress_after: expected 0 to 100, got 101"),
+        ("delivery.suppress_for = 0", "delivery.suppress_for: expected 1 to 316224000 seconds, got 0.0"),
+        ("[[site]]\nname='s'\nretry=['1m', '10ms']", "site[0].retry: expected waits of at least 1s"),
+        ("[[site]]\nname='s'\nconnections=0", "site[0].connections: expected 1 to 1000000, got 0"),
+        ("[[site]]\nname='s'\n[site.source]\nmessages_per_connection=-1", "site[0].source.messages_per_connection: expected 1 to 1000000, got -1"),
+        ("[[site]]\nname='s'\nrate=['1/s', '2/s']", "site[0].rate: expected at least one rate, and one for each unit, got ['1/s', '2/s']"),
+        ("[[site]]\nname='a/b'", "site[0].name: expected a name of its own (letters, digits, _ . -), got 'a/b'"),
+        ("[[site]]\nname='s'\n[[site]]\nname='s'", "site[1].name: expected a name of its own (letters, digits, _ . -), got 's'"),
+        ("[[tenant]]\nname='a'\ndomains=['a.example']\npriority='high'", 'tenant[0].priority: expected "urgent" or "normal" or "bulk", got "high"'),
+        ("[[tenant]]\nname='a'\ndomains=['a.example']\npriority_header='X Y'", "tenant[0].priority_header: expected the name of a header field, got 'X Y'"),
+        ("[[tenant]]\nname='a'\ndomains=['a.example']\n[[tenant.priority_rule]]\nsenders=['*@a.example']", "tenant[0].priority_rule[0].priority: missing"),
+        ("[[tenant]]\nname='a'\ndomains=['a.example']\n[[tenant.priority_rule]]\nsenders=[]\npriority='bulk'", "tenant[0].priority_rule[0].senders: expected at least one sender"),
         ("[[tenant]]\nname='a'\ndomains=['a.example']\nproof=['dkm']", 'tenant[0].proof[0]: expected "dkim" or "header", got "dkm"'),
     ],
 )  # fmt: skip
 def test_problem_is_named_with_its_path(text: str, problem: str) -> None:
     assert problem in _problems(f"ingress.hostname = 'g.example'\n{text}")
+
+
+@pytest.mark.parametrize(
+    "sender",
+    ["acme.example", "@acme.example", "*", "n*@acme.example", "a@b@acme.example", "*@*.acme.example",
+     "a b@acme.example", "news@", "news@-acme.example", "news@acme..example"],
+)  # fmt: skip
+def test_rule_for_a_sender_of_another_form_is_refused(sender: str) -> None:
+    text = (
+        "[[tenant]]\nname='a'\ndomains=['a.example']\n[[tenant.priority_rule]]\npriority='bulk'\n"
+    )
+
+    problems = _problems(f"{text}senders=[{sender!r}]")
+
+    (problem,) = problems
+    assert problem.startswith("tenant[0].priority_rule[0].senders: expected")
+    assert problem.endswith(f", got {sender!r}")
+
+
+def test_rules_are_in_lower_case() -> None:
+    text = (
+        "[[tenant]]\nname='a'\ndomains=['a.example']\n[[tenant.priority_rule]]\npriority='bulk'\n"
+    )
+
+    rule = _read(f"{text}senders=['News@Acme.Example', '*@A.example']").tenant[0].priority_rule[0]
+
+    assert rule.senders == ("news@acme.example", "*@a.example")
+
+
+def _source(**keys: str) -> str:
+    lines = "\n".join(f"{key} = '{value}'" for key, value in keys.items())
+    return f"ingress.hostname = 'g.example'\n[[source]]\nname='a'\n{lines}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"proxy": "http://p.example:80"}, "source[0].proxy: expected \"socks5://HOST:PORT\""),
+        ({"proxy": "socks5://me:secret@p.example:1080"}, "source[0].proxy: expected"),
+        ({"proxy": "socks5://me@p.example:1080"}, "source[0].proxy_password_file: missing; the proxy knows us as 'me'"),
+        ({"proxy": "socks5://me@p.example:1080", "proxy_password_file": "gone"}, "source[0].proxy_password_file: no such file: /etc/outgate/gone"),
+        ({"proxy": "socks5://p.example:1080", "proxy_password_file": "/dev/null"}, "source[0].proxy_password_file: needs a proxy of the form socks5://USER@HOST:PORT"),
+        ({"proxy_password_file": "/dev/null"}, "source[0].proxy_password_file: needs a proxy"),
+        ({"address": "0.0.0.0", "proxy": "haproxy://p.example:1"}, "source[0].address: a haproxy:// proxy must be told an address, got '0.0.0.0'"),
+    ],
+)  # fmt: skip
+def test_proxy_that_cannot_be_used_is_refused(keys: dict[str, str], problem: str) -> None:
+    problems = _problems(_source(**{"address": "192.0.2.1", **keys}))
+
+    assert any(said.startswith(problem) for said in problems), problems
+    assert "secret" not in "".join(problems)
+
+
+def test_password_of_a_proxy_is_beside_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "word").write_text("x")
+    keys = {"address": "192.0.2.1", "proxy": "socks5://me@[2001:db8::1]:1080"}
+
+    source = _read(_source(**keys, proxy_password_file="word"), tmp_path).source[0]
+
+    assert source.proxy_password_file == str(tmp_path / "word")
+
+
+# Sites by themselves
+
+
+def test_sites_are_read_by_the_same_rules() -> None:
+    text = "[[site]]\nname='s'\nmx=['*.MX.example.']\nrate=['20000/d', '100/s']"
+
+    (site,) = read_sites(tomllib.loads(text))
+
+    assert site == _read(text).site[0]
+    assert site.mx == ("*.mx.example",)
+    assert site.rate == Rates((Rate(100, 1), Rate(20_000, 86_400)))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[[sites]]\nname='s'", "sites: unknown key; did you mean site?"),
+        ("[[site]]\nname='s'\nconnections=0", "site[0].connections: expected 1 to 1000000, got 0"),
+    ],
+)
+def test_sites_with_problems_are_refused(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_sites(tomllib.loads(text))
+
+    assert caught.value.problems == [problem]
 
 
 def test_every_problem_is_named_at_once() -> None:
@@ -172,19 +275,13 @@ def test_notices_name_what_is_not_enforced() -> None:
         [[tenant]]
         name = 'a'
         domains = ['a.example']
-        rate = '1/s'
-        [[site]]
-        name = 's'
-        connections = 1
-        [delivery]
-        processes = 2
         [store]
         durability = 'warn'
     """
 
     said = "\n".join(find_notices(_read(text)))
 
-    for expected in ("Google", "STARTTLS", "tenant.rate", "site.connections", "store.durability"):
+    for expected in ("Google", "STARTTLS", "store.durability"):
         assert expected in said
 
 
@@ -203,14 +300,16 @@ def test_example_states_the_defaults() -> None:
 
 
 def test_example_loads_with_every_line_taken_in(tmp_path: Path) -> None:
-    for name in ("tls/fullchain.pem", "tls/key.pem", "tls/authorities.pem"):
+    for name in ("tls/fullchain.pem", "tls/key.pem", "tls/authorities.pem", "secrets/proxy-b"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
 
     config = _read(_uncommented(), base=tmp_path)
 
     assert config.tenant[0].name == "acme"
+    assert config.tenant[0].priority_rule[0].priority == "bulk"
     assert config.pool == {"default": {"a": 2, "b": 1}}
+    assert config.source[1].proxy_password_file == str(tmp_path / "secrets" / "proxy-b")
 
 
 def _keys(section: Any, path: str = "") -> Iterator[str]:
@@ -223,11 +322,17 @@ def _keys(section: Any, path: str = "") -> Iterator[str]:
             yield f"{path}{field.name}"
 
 
+def _mentions(found: Any, key: list[str]) -> bool:
+    if isinstance(found, list):
+        return any(_mentions(table, key) for table in found)
+    return not key or (key[0] in found and (len(key) == 1 or _mentions(found[key[0]], key[1:])))
+
+
 @pytest.mark.parametrize("key", list(_keys(Config)))
 def test_example_mentions_every_key(key: str) -> None:
-    found: Any = tomllib.loads(_uncommented())
+    assert _mentions(tomllib.loads(_uncommented()), key.split("."))
 
-    for part in key.split("."):
-        found = found[0] if isinstance(found, list) else found
-        assert part in found
-        found = found[part]
+
+@pytest.mark.parametrize("key", ["tenant.prioriti", "site.source.rates", "sito.name"])
+def test_a_key_that_is_not_there_is_missed(key: str) -> None:
+    assert not _mentions(tomllib.loads(_uncommented()), key.split("."))
