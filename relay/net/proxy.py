@@ -64,8 +64,9 @@ class Proxy:
         """Look the host up as the system does: /etc/hosts, the cluster's name service."""
         try:
             found = await trio.socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            text = f"the proxy {self} cannot be found: {error.strerror or error}"
+        except (OSError, UnicodeError) as error:  # the latter: no name can be like that
+            why = getattr(error, "strerror", None) or error
+            text = f"the proxy {self} cannot be found: {why}"
             raise SourceUnusable(text) from error
         return [str(entry[4][0]) for entry in found]
 

@@ -179,11 +179,12 @@ async def _pass_on(one: trio.SocketStream, two: trio.SocketStream) -> None:
     """Pass octets on, both ways, until one side has ended."""
 
     async def copy(source: trio.SocketStream, target: trio.SocketStream) -> None:
-        async for octets in source:
-            await target.send_all(octets)
+        with suppress(trio.BrokenResourceError):
+            async for octets in source:
+                await target.send_all(octets)
         nursery.cancel_scope.cancel()
 
-    async with trio.open_nursery(strict_exception_groups=False) as nursery:
+    async with trio.open_nursery() as nursery:
         nursery.start_soon(copy, one, two)
         nursery.start_soon(copy, two, one)
 
