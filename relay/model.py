@@ -38,7 +38,6 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     """
 
     id: str  # <message id>.<number>
-    message_id: str
     tenant: str
     pool: str
     domain: str  # lower case, A-labels
@@ -51,6 +50,11 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     newline: bool = True  # the message ends in CRLF (only BDAT can bring one that does not)
     notice: bool = False  # made by us (a bounce): counted in a ledger of its own
     priority: str = ""  # "urgent", "bulk"; "": normal
+
+    @property
+    def message_id(self) -> str:
+        """The message that it is a part of."""
+        return self.id.partition(".")[0]
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -1,47 +1,85 @@
 """Every key in Redis: its name, its type, who writes it, who removes it.
 
-All keys begin with their shard's hash tag, ``{og7}``, so that in a Cluster one script touches
-one slot. The shard of a delivery is a hash of its recipient domain; the *home* shard of a message
-is the shard of its first recipient's domain. SHARDS is fixed for ever: changing it would make
+All keys begin with a hash tag, ``{og7}``, so that in a Cluster one script touches one slot. There
+are SHARDS tags. A delivery lives under the tag of its recipient domain; the *home* of a message is
+the shard of its first recipient's domain; a gate lives under the tag of its site or tenant; what
+belongs to nobody in particular, under the first. SHARDS is fixed for ever: changing it would make
 queued mail invisible.
 
     key                     type    what                                  written by   removed by
     ----------------------  ------  ------------------------------------  -----------  -----------
+    Books and bytes
     {ogN}:ledger            hash    accepted delivered bounced queued     every        never
                                     unknown, in recipients                transition
     {ogN}:notices           hash    the same for mail that we wrote       every        never
     {ogN}:body:<msg>:<n>    string  part n of the message's bytes (home)  ingress      last ending
     {ogN}:open:<msg>        set     deliveries not ended, when there are  accept       release
                                     several (home)
-    {ogN}:story:<msg>       list    events, JSON, oldest first            every        expires
-    {ogN}:delivery:<id>     hash    r record, q queue, p pool, m message, accept,      settle,
-                                    n attempts, k open recipients,        enqueue      bounce
-                                    z size, c parts, b body is here,
-                                    a only one, l ledger,
-                                    e last event, t token, o open attempt
-    {ogN}:ready:<queue>     stream  delivery ids that may go now          accept,      claim
-                                                                          promote
+    {ogN}:ended:<id>        string  a delivery of several has ended       endings      expires
+    {ogN}:story:<msg>       string  events, a line of JSON each           every        expires
+
+    Where deliveries wait. A *slip* is one delivery: a line of what scripts must know, and the
+    record (scripts/queue/_prelude.lua).
+    {ogN}:ready:<queue>     stream  slips that may go now                 accept ...   claim
     {ogN}:due:<queue>       zset    delivery id -> ms when it may go      defer        promote
-    {ogN}:queue:<queue>     hash    held (claimed now), window (allowed)  claim        idles out
-    {ogN}:agenda:<pool>     zset    queue -> ms when it may be looked at  all          claim
-    {ogN}:pools             set     every pool that had an agenda here    all          never
+    {ogN}:records           hash    delivery id -> queue and slip, of     claim,       promote,
+                                    what is claimed or due                defer        endings
     {ogN}:claims            zset    delivery id -> ms when the claim ends claim        endings
+    {ogN}:tokens            hash    delivery id -> token of its claim     claim        endings
+    {ogN}:attempts          hash    delivery id -> event of the attempt   attempt      endings
+                                    that is open
+    {ogN}:last              hash    delivery id -> event of the last      defer        endings
+                                    attempt
     {ogN}:outbox            hash    delivery id -> delivery that belongs  accept       shipped
                                     to another shard, not there yet
     {ogN}:arrived:<id>      string  it is there (makes enqueue idempotent) enqueue     expires
-    {ogN}:watch            hash    when reclaim last looked (seen), since  reclaim      never
+
+    Who may go next
+    {ogN}:site:<queue>      string  the queue's site, when it is known    assign       expires
+    {ogN}:round:<lane>      zset    queue with ready deliveries -> ms     accept ...   claim
+                                    when it was served last
+    {ogN}:lanes             zset    lane with such queues -> ms when it   accept ...   claim
+                                    was served last
+    {ogN}:agenda            zset    queue with due deliveries -> ms of    defer        promote
+                                    the first
+    {ogN}:closed            hash    queue, or */domain, that is suspended close        close
+                                    -> ms until when
+    {ogN}:watch             hash    when reclaim last looked (seen), since reclaim     never
                                     when without a gap (since), ms, and
                                     how many gaps in a row (spared)
-    {ogN}:asleep            string  a worker found nothing and waits      claim        wake
+
+    Gates (under the tag of the site, or of the tenant)
+    {ogN}:slots:<site>      zset    connection -> ms when its lease ends  take_slot    free_slot
+    {ogN}:berths:<s>:<site> zset    the same for one source               take_slot    free_slot
+    {ogN}:meter:<name>      hash    seconds -> what is left of a rate     reserve      expires
+    {ogN}:turns:<p>:<site>  hash    source -> its virtual time in the     reserve      expires
+                                    rotation of pool p; @source -> ms
+                                    since when its turn is not taken
+    {ogN}:rests:<site>      hash    source -> failures and ms until which fail         recover
+                                    it does not try this site
+
+    For all (under the first tag)
+    {og0}:present           zset    source:<name>, pool:<name>,           announce     announce
+                                    worker:<id> -> ms when last heard of
+    {og0}:suspensions       hash    what is suspended -> who, why, until  suspend      resume
+    {og0}:decisions         list    operators' commands, JSON, the last   commands     trimmed
+                                    thousand
 
 A delivery is at every moment in exactly one of ready, due, claims, outbox (tests/kit/audit.py).
-<queue> is ``tenant/domain``.
+
+A *queue* is ``tenant/domain``, with ``/urgent`` or ``/bulk`` behind it for those priorities, and
+``@source`` for what must go from one source. A *lane* is ``pool/priority/tenant/site``: the queues of
+one tenant and priority at one site that one pool may send; for pinned queues the pool is
+``pool@source``. The lane's site is empty while nobody has looked up where its domains' mail goes,
+and NOWHERE when it cannot be told.
 """
 
 import zlib
+from typing import NamedTuple
 
 SHARDS = 16
 WAKE_CHANNEL = "og:wake"
+NOWHERE = "-"  # the site of queues that have no route: their deliveries end without a gate
 
 # name -> number of parts after it. The Lua side of each is generated from this (scripts.py).
 SHAPES = {
@@ -49,24 +87,56 @@ SHAPES = {
     "notices": 0,
     "body": 2,
     "open": 1,
+    "ended": 1,
     "story": 1,
-    "delivery": 1,
     "ready": 1,
     "due": 1,
-    "queue": 1,
-    "agenda": 1,
-    "pools": 0,
+    "records": 0,
     "claims": 0,
+    "tokens": 0,
+    "attempts": 0,
+    "last": 0,
     "outbox": 0,
     "arrived": 1,
+    "site": 1,
+    "round": 1,
+    "lanes": 0,
+    "agenda": 0,
+    "closed": 0,
     "watch": 0,
-    "asleep": 0,
+    "slots": 1,
+    "berths": 2,
+    "meter": 1,
+    "turns": 2,
+    "rests": 1,
+    "present": 0,
+    "suspensions": 0,
+    "decisions": 0,
 }
 
 
-def find_shard(domain: str) -> int:
-    """Return the shard of a recipient domain (lower case, A-labels)."""
-    return zlib.crc32(domain.encode("ascii", "replace")) % SHARDS
+class Lane(NamedTuple):
+    """The parts of a lane's name."""
+
+    pool: str
+    source: str  # "": any of the pool's
+    priority: str
+    tenant: str
+    site: str
+
+
+class Queue(NamedTuple):
+    """The parts of a queue's name."""
+
+    tenant: str
+    domain: str
+    priority: str  # "" for normal
+    source: str  # "": any
+
+
+def find_shard(name: str) -> int:
+    """Return the shard of a recipient domain (lower case, A-labels), a site or a tenant."""
+    return zlib.crc32(name.encode("ascii", "replace")) % SHARDS
 
 
 def make_tag(shard: int) -> str:
@@ -80,6 +150,21 @@ def make_key(shard: int, name: str, *parts: str | int) -> str:
     return ":".join([make_tag(shard), name, *map(str, parts)])
 
 
-def make_queue(tenant: str, domain: str) -> str:
+def make_queue(tenant: str, domain: str, priority: str = "", source: str = "") -> str:
     """Return the name of a destination queue."""
-    return f"{tenant}/{domain}"
+    urgency = f"/{priority}" if priority else ""
+    return f"{tenant}/{domain}{urgency}@{source}" if source else f"{tenant}/{domain}{urgency}"
+
+
+def read_queue(name: str) -> Queue:
+    """Take a queue's name apart."""
+    path, _, source = name.partition("@")
+    tenant, domain, *priority = path.split("/")
+    return Queue(tenant, domain, priority[0] if priority else "", source)
+
+
+def read_lane(name: str) -> Lane:
+    """Take a lane's name apart."""
+    pool, priority, tenant, site = name.split("/", 3)
+    pool, _, source = pool.partition("@")
+    return Lane(pool, source, priority, tenant, site)

@@ -1,14 +1,15 @@
 """The queue in Redis: what ingress and workers may do to a message, one method a transition.
 
     accept            nothing -> ready (and, for other shards, -> outbox -> ready)
-    claim             ready -> claimed
+    claim             ready -> claimed, from one lane, as much as a gate has granted
     record_attempt    claimed, and from now on of unknown outcome if we die
     settle            claimed -> gone: delivered
     bounce            claimed -> gone: failed for good, the sender has been told
     defer             claimed -> due -> ready again
     reclaim           claimed by somebody who died -> ready
-    promote           due -> ready
-    adopt             (a queue's pool is gone: another takes it over)
+    promote           due -> ready, when its time has come; hurry: before
+    survey, assign    (a queue's site is looked up, and it changes lanes)
+    adopt, unpin      (a lane's pool or source is gone: others take it over)
 
 Each is one script, hence atomic and, with the server's append-only file, on disk when it returns.
 What a lost reply means for each stands at the method. See DESIGN.md beside this file.
@@ -23,8 +24,8 @@ import trio
 from relay.config import Config
 from relay.errors import StoreError, StoreFull, StoreUnavailable
 from relay.events import decode_event
-from relay.model import Claim, Delivery, read_home
-from relay.store.keys import find_shard, make_key, make_queue
+from relay.model import Claim, Delivery, Envelope, read_home
+from relay.store.keys import find_shard, make_key, make_queue, read_lane, read_queue
 from relay.store.link import Link, Part, Pending
 from relay.store.view import View
 
@@ -43,15 +44,9 @@ _BODY_MARGIN = 2 * 86_400
 # For how long an `accept` whose reply was lost is repeated, s. The sender waits ten minutes for
 # the answer to its final dot (RFC 5321 §4.5.3.2.6).
 _ACCEPT_PATIENCE = 120.0
-# A queue that may go and was not looked at for this long has no worker, s; they look every five.
-_NEGLECTED = 60.0
+_PAGE = 1000  # lanes that are read in one go
+_HURRIED = 100  # deliveries that `hurry` moves in one go
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
-
-
-def _read(record: bytes, pool: str) -> Delivery:
-    """Read a delivery, as one of the pool that it was claimed for: it may have been adopted."""
-    delivery = _decode(record)
-    return delivery if delivery.pool == pool else msgspec.structs.replace(delivery, pool=pool)
 
 
 class StoreLostBody(Exception):
@@ -60,10 +55,66 @@ class StoreLostBody(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim brought. ``wait``: seconds until the next look is worth it, None for never."""
+    """What a claim brought, each with the number of its source; ``left``: about what is left."""
 
-    claims: list[Claim]
-    wait: float | None
+    claims: list[tuple[int, Claim]]
+    left: int
+
+
+def _find_queue(delivery: Delivery) -> str:
+    return make_queue(delivery.tenant, delivery.domain, delivery.priority)
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True):
+    """What a slip holds beside its first line. The queue's name says tenant and domain."""
+
+    envelope: Envelope
+    accepted: float
+    home: int
+    newline: bool
+
+
+_read_record = msgspec.msgpack.Decoder(_Record).decode
+
+
+def _write_record(delivery: Delivery) -> bytes:
+    record = _Record(delivery.envelope, delivery.accepted, delivery.home, delivery.newline)
+    return _encode(record)
+
+
+def _make_slip(delivery: Delivery, *, here: bool) -> bytes:
+    """Write a delivery as the scripts keep it (scripts/queue/_prelude.lua).
+
+    A million of them may wait: nothing is said twice.
+    """
+    flags = "a" * delivery.alone + "h" * here + "n" * delivery.notice or "-"
+    count = len(delivery.envelope.recipients)
+    numbers = f"{count} {delivery.size} {delivery.chunks} {flags} {delivery.pool} 0 0"
+    return f"{delivery.id} {numbers}\n".encode("ascii") + _write_record(delivery)
+
+
+def _read_slip(queue: bytes, slip: bytes, pool: str) -> tuple[Delivery, int]:
+    """Read a slip, as one of the pool that it was claimed for; with it the attempts so far."""
+    head, _, rest = slip.partition(b"\n")
+    identity, _, size, chunks, flags, _, attempts, _ = head.decode("ascii").split(" ")
+    record = _read_record(rest)
+    place = read_queue(queue.decode())
+    delivery = Delivery(
+        id=identity,
+        tenant=place.tenant,
+        pool=pool,
+        domain=place.domain,
+        envelope=record.envelope,
+        size=int(size),
+        chunks=int(chunks),
+        accepted=record.accepted,
+        home=record.home,
+        alone="a" in flags,
+        newline=record.newline,
+        notice="n" in flags,
+        priority=place.priority,
+    )
+    return delivery, int(attempts)
 
 
 class Store(View):
@@ -77,7 +128,6 @@ class Store(View):
         self._body_lifetime = int((config.delivery.expire + _BODY_MARGIN) * 1000)
         # While a message is queued its story must not expire, whatever happens to it.
         self._story_lifetime = self._body_lifetime + self._remember
-        self._tenants = {tenant.name: tenant.pool for tenant in config.tenant}
         self._unknown_outcome = config.delivery.unknown_outcome
 
     # -- accepting ----------------------------------------------------------------------------
@@ -113,22 +163,24 @@ class Store(View):
             "notices" if first.notice else "ledger",
             recipients,
             event,
-            self._story_lifetime,
+            self._find_lifetime(first),
             b"" if apart else body,
             first.chunks,
             self._body_lifetime,
-            first.size,
             len(deliveries),
         ]
         distant: list[Delivery] = []
         for delivery in deliveries:
-            shard = find_shard(delivery.domain)
-            elsewhere = b"" if shard == first.home else _encode(delivery)
-            if elsewhere:
+            here = find_shard(delivery.domain) == first.home
+            if not here:
                 distant.append(delivery)
-            queue = make_queue(delivery.tenant, delivery.domain)
-            count = len(delivery.envelope.recipients)
-            arguments += (delivery.id, queue, delivery.pool, _encode(delivery), count, elsewhere)
+            arguments += (
+                delivery.id,
+                _find_queue(delivery),
+                delivery.pool,
+                _make_slip(delivery, here=True) if here else b"",
+                b"" if here else _encode(delivery),
+            )
         key = make_key(first.home, "body", first.message_id, 0) if apart else ""
         done = await self._insist_on_accept(first.home, arguments, key, body)
         if done < 0:
@@ -193,14 +245,9 @@ class Store(View):
             "enqueue",
             make_key(shard, "ledger"),
             delivery.id,
-            make_queue(delivery.tenant, delivery.domain),
+            _find_queue(delivery),
             delivery.pool,
-            delivery.message_id,
-            _encode(delivery),
-            len(delivery.envelope.recipients),
-            delivery.size,
-            delivery.chunks,
-            "notices" if delivery.notice else "ledger",
+            _make_slip(delivery, here=False),
             self._body_lifetime,
         )
         await self.link.call("HDEL", make_key(delivery.home, "outbox"), delivery.id)
@@ -213,21 +260,51 @@ class Store(View):
     # -- delivering ---------------------------------------------------------------------------
 
     async def claim(
-        self, shard: int, pool: str, *, token: str, most: int, octets: int, inline: int
+        self, shard: int, lane: str, grants: Sequence[int], *, token: str, octets: int, inline: int
     ) -> Claimed:
-        """Claim up to ``most`` deliveries of a shard, with bodies of up to ``octets`` together.
+        """Claim deliveries of a lane, with bodies of up to ``octets`` together.
 
-        ``token`` must never be used twice. Messages larger than ``inline`` come without body. A
-        lost reply leaves the deliveries claimed by nobody: `reclaim` finds them.
+        ``grants``: for each source how many it may have. ``token`` must never be used twice.
+        Messages larger than ``inline`` come without body. A lost reply leaves the deliveries
+        claimed by nobody: `reclaim` finds them.
         """
-        wait, *found = await self.link.run(
-            "claim", make_key(shard, "ledger"), pool, token, self._lease, most, octets, inline
+        left, *found = await self.link.run(
+            "claim", make_key(shard, "ledger"), lane, token, self._lease, octets, inline, *grants
         )
-        claims = [
-            Claim(_read(record, pool), shard, claimed.decode(), attempts, body or None, previous)
-            for _, claimed, attempts, record, previous, body in found
-        ]
-        return Claimed(claims, None if wait < 0 else wait / 1000)
+        pool = read_lane(lane).pool
+        claims = []
+        for source, queue, slip, previous, body in found:
+            delivery, attempts = _read_slip(queue, slip, pool)
+            claims.append((source, Claim(delivery, shard, token, attempts, body or None, previous)))
+        return Claimed(claims, left)
+
+    async def survey(
+        self, shard: int, lane: str, *, limit: int, patience: float
+    ) -> tuple[list[str], float | None]:
+        """Return queues of a lane whose site is to be looked up; others leave them alone meanwhile.
+
+        With them the seconds until there is another one, None: no more.
+        """
+        wait, *queues = await self.link.run(
+            "survey", make_key(shard, "ledger"), lane, limit, int(patience * 1000)
+        )
+        return [queue.decode() for queue in queues], None if wait < 0 else wait / 1000
+
+    async def assign(self, shard: int, queue: str, lane: str, site: str) -> None:
+        """Move a queue from a lane to the same one of another site."""
+        pool = read_lane(lane).pool
+        await self.link.run("assign", make_key(shard, "ledger"), queue, pool, lane, site)
+
+    async def list_lanes(self, shard: int) -> list[str]:
+        """Return the lanes of a shard that have something ready."""
+        lanes: list[str] = []
+        while True:
+            first = len(lanes)
+            key = make_key(shard, "lanes")
+            piece = await self.link.call("ZRANGE", key, first, first + _PAGE - 1)
+            lanes += [lane.decode() for lane in piece]
+            if len(piece) < _PAGE:
+                return lanes
 
     async def read_part(self, delivery: Delivery, part: int) -> bytes | None:
         """Return a part of a message's bytes, None when it is gone."""
@@ -274,29 +351,37 @@ class Store(View):
         bounced: int = 0,
         unknown: int = 0,
         attempted: bool = True,
-        host_failed: bool = False,
+        source: str | None = None,
     ) -> bool:
         """End a claim: try again in ``wait`` seconds.
 
         ``rest``: the delivery with the recipients that are still open, when some are done;
         ``delivered`` and ``bounced`` count those. ``attempted=False``: the wait was our own
-        choice, not an answer from outside. Repeated as ``settle``.
+        choice, not an answer from outside. ``source``: the one that must make the next attempt,
+        "" for any, None for as it was. Repeated as ``settle``.
         """
         return await self._end(
             "defer",
             claim,
             max(0, int(wait * 1000)),
-            _encode(rest) if rest else b"",
+            _write_record(rest) if rest else b"",
             len((rest or claim.delivery).envelope.recipients),
             delivered,
             bounced,
             int(attempted),
             event,
-            self._story_lifetime,
-            int(host_failed),
+            self._find_lifetime(claim.delivery),
             (rest or claim.delivery).pool,
             unknown,
+            "=" if source is None else source,
         )
+
+    def _find_lifetime(self, delivery: Delivery) -> int | str:
+        """How long the story goes on while the message is queued, ms; "": until it has ended.
+
+        That of a message to several domains has a part in each shard, and not all are told.
+        """
+        return "" if delivery.alone else self._story_lifetime
 
     def _find_memory(self, claim: Claim) -> int:
         """How long the story goes on when a delivery has ended: others may share it, ms."""
@@ -363,37 +448,26 @@ class Store(View):
                 message_id = str(event["id"])
                 await self._release(read_home(message_id), message_id, str(event["delivery"]))
 
-    async def promote(self, tenant: str, domain: str, pool: str, *, ahead: float = 0) -> int:
-        """Let what is due in a queue (or due within ``ahead`` seconds) go now; return how many."""
-        return int(
-            await self.link.run(
-                "promote",
-                make_key(find_shard(domain), "ledger"),
-                make_queue(tenant, domain),
-                pool,
-                int(ahead * 1000),
-            )
-        )
+    async def promote(self, shard: int, *, limit: int = 200) -> float | None:
+        """Let what is due in a shard go; return the seconds until more is, None for never."""
+        wait = await self.link.run("promote", make_key(shard, "ledger"), limit)
+        return None if wait < 0 else wait / 1000
 
-    async def adopt(
-        self, shard: int, *, neglected: float = _NEGLECTED, limit: int = 100
-    ) -> list[tuple[str, str]]:
-        """Let other pools take over queues whose pool is not in the configuration any more.
+    async def hurry(self, queue: str, *, ahead: float) -> int:
+        """Let what a queue holds for within ``ahead`` seconds go now; return how many."""
+        shard = find_shard(read_queue(queue).domain)
+        moved = 0
+        while True:
+            key = make_key(shard, "ledger")
+            piece = int(await self.link.run("hurry", key, queue, int(ahead * 1000)))
+            moved += piece
+            if piece < _HURRIED:
+                return moved
 
-        Its tenant's present pool gets a queue, or else the first there is. Returns (queue, pool).
-        Only queues that nobody has looked at for ``neglected`` seconds: while a new configuration
-        is rolled out, a pool that is unknown here is served elsewhere.
-        """
-        adopted = []
-        for name in await self.link.call("SMEMBERS", make_key(shard, "pools")):
-            gone = name.decode()
-            if gone in self._pools:
-                continue
-            agenda = make_key(shard, "agenda", gone)
-            for queue in await self.link.call("ZRANGE", agenda, 0, limit - 1):
-                pool = self._tenants.get(queue.decode().partition("/")[0], self._pools[0])
-                key = make_key(shard, "ledger")
-                patience = int(neglected * 1000)
-                if await self.link.run("adopt", key, queue, gone, pool, patience):
-                    adopted.append((queue.decode(), pool))
-        return adopted
+    async def adopt(self, shard: int, lane: str, pool: str, *, limit: int = 100) -> int:
+        """Move queues of a lane to another pool's; return how many."""
+        return int(await self.link.run("adopt", make_key(shard, "ledger"), lane, pool, limit))
+
+    async def unpin(self, shard: int, lane: str, *, limit: int = 100) -> int:
+        """Let any source have what waits for one that does not come; return how many moved."""
+        return int(await self.link.run("unpin", make_key(shard, "ledger"), lane, limit))

@@ -1,17 +1,18 @@
-"""The transitions, one Lua script each: loading them, with the key functions in front.
+"""The scripts, in Lua: loading them, with the key functions and their folder's prelude in front.
 
-A script sees ``TAG`` (its shard's hash tag, from KEYS[1]) and one function per shape of keys.py;
-it must touch no other shard. Time inside a script is the server's.
+``scripts/queue`` holds the transitions of deliveries, ``scripts/gate`` what limits and shares. A
+script sees ``TAG`` (the hash tag of KEYS[1]) and one function per shape of keys.py; it must touch no
+other tag. Time inside a script is the server's.
 """
 
 import hashlib
 from importlib import resources
 
-from relay.store.keys import SHAPES
+from relay.store.keys import SHAPES, WAKE_CHANNEL
 
 
 class Script:
-    """One transition: its name, its source, and the digest the server knows it by."""
+    """One script: its name, its source, and the digest the server knows it by."""
 
     __slots__ = ("digest", "name", "source")
 
@@ -25,7 +26,11 @@ class Script:
 
 
 def _make_key_functions() -> str:
-    lines = ["local TAG = string.match(KEYS[1], '^{[^}]+}')"]
+    lines = [
+        "local call = redis.call",
+        "local TAG = string.match(KEYS[1], '^{[^}]+}')",
+        f"local WAKE = '{WAKE_CHANNEL}'",
+    ]
     for name, parts in SHAPES.items():
         parameters = ", ".join("abc"[:parts])
         suffix = "".join(f" .. ':' .. {letter}" for letter in "abc"[:parts])
@@ -34,14 +39,14 @@ def _make_key_functions() -> str:
 
 
 def _load() -> dict[str, Script]:
-    folder = resources.files("relay.store") / "scripts"
-    prelude = _make_key_functions() + (folder / "_prelude.lua").read_text("utf-8")
     scripts = {}
-    for file in folder.iterdir():
-        name = file.name.removesuffix(".lua")
-        if file.name.endswith(".lua") and not name.startswith("_"):
-            source = f"{prelude}\n{file.read_text('utf-8')}"
-            scripts[name] = Script(name, source.encode("utf-8"))
+    for folder in (resources.files("relay.store") / "scripts").iterdir():
+        prelude = _make_key_functions() + (folder / "_prelude.lua").read_text("utf-8")
+        for file in folder.iterdir():
+            name = file.name.removesuffix(".lua")
+            if file.name.endswith(".lua") and not name.startswith("_"):
+                source = f"{prelude}\n{file.read_text('utf-8')}"
+                scripts[name] = Script(name, source.encode("utf-8"))
     return scripts
 
 

@@ -11,7 +11,7 @@ _COUNTERS = ("accepted", "delivered", "bounced", "queued", "unknown")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a delivery is: "ready", "due" or "claimed"; ``until``: due when, or claimed until."""
+    """Where a delivery is: "due" or "claimed"; ``until``: due when, or claimed until."""
 
     state: str
     attempts: int
@@ -48,24 +48,35 @@ class View:
         for shard in range(SHARDS):
             counts["claimed"] += await self.link.call("ZCARD", make_key(shard, "claims"))
             counts["forwarding"] += await self.link.call("HLEN", make_key(shard, "outbox"))
-            for pool in self._pools:
-                counts["queues"] += await self.link.call("ZCARD", make_key(shard, "agenda", pool))
+            counts["queues"] += len(await self.list_queues(shard))
         return counts
 
+    async def list_queues(self, shard: int) -> dict[str, str]:
+        """Return the queues of a shard that hold something, and the lane of each ("" if none).
+
+        For people: it reads every lane.
+        """
+        lanes = await self.link.call("ZRANGE", make_key(shard, "lanes"), 0, -1)
+        rounds = [self.link.send("ZRANGE", make_key(shard, "round", x.decode()), 0, -1) for x in lanes]
+        due = self.link.send("ZRANGE", make_key(shard, "agenda"), 0, -1)
+        found = {queue.decode(): "" for queue in await due.wait()}
+        for lane, queues in zip(lanes, rounds, strict=True):
+            found |= {queue.decode(): lane.decode() for queue in await queues.wait()}
+        return found
+
     async def read_place(self, delivery_id: str, domain: str) -> Place | None:
-        """Return where a delivery is now; None when it has ended (or never was)."""
+        """Return where a delivery is, when it is claimed or due; None: ready, or ended."""
         shard = find_shard(domain)
-        key = make_key(shard, "delivery", delivery_id)
-        queue, attempts, claimed = await self.link.call("HMGET", key, "q", "n", "t")
-        if queue is None:
+        kept = await self.link.call("HGET", make_key(shard, "records"), delivery_id)
+        if kept is None:
             return None
-        if claimed is not None:
-            score = await self.link.call("ZSCORE", make_key(shard, "claims"), delivery_id)
-            return Place("claimed", int(attempts), float(score or 0) / 1000)
-        score = await self.link.call("ZSCORE", make_key(shard, "due", queue.decode()), delivery_id)
+        queue, slip, _ = kept.split(b"\n", 2)
+        attempts = int(slip.split(b" ")[6])
+        score = await self.link.call("ZSCORE", make_key(shard, "claims"), delivery_id)
         if score is not None:
-            return Place("due", int(attempts), float(score) / 1000)
-        return Place("ready", int(attempts), None)
+            return Place("claimed", attempts, float(score) / 1000)
+        score = await self.link.call("ZSCORE", make_key(shard, "due", queue.decode()), delivery_id)
+        return Place("due", attempts, float(score or 0) / 1000)
 
     async def read_story(self, message_id: str) -> list[bytes]:
         """Return a message's events, by shard, each oldest first; empty when it is not known.
@@ -73,10 +84,9 @@ class View:
         Raises ValueError when this is no message id.
         """
         home = read_home(message_id)
-        events: list[bytes] = []
-        for shard in [home, *(s for s in range(SHARDS) if s != home)]:
-            events += await self.link.call("LRANGE", make_key(shard, "story", message_id), 0, -1)
-        return events
+        shards = [home, *(shard for shard in range(SHARDS) if shard != home)]
+        asked = [self.link.send("GET", make_key(shard, "story", message_id)) for shard in shards]
+        return [line for story in asked for line in (await story.wait() or b"").splitlines()]
 
     async def read_memory(self) -> tuple[int, int]:
         """Return the server's used memory and its limit (0: none), in octets."""

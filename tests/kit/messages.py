@@ -36,7 +36,6 @@ def make_deliveries(
     return [
         Delivery(
             id=f"{message_id}.{number}",
-            message_id=message_id,
             tenant=tenant,
             pool=pool,
             domain=domain,

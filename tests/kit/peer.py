@@ -432,7 +432,6 @@ def make_delivery(
     message_id = make_message_id(home)
     return Delivery(
         id=f"{message_id}.0",
-        message_id=message_id,
         tenant="acme",
         pool=pool,
         domain=domain,

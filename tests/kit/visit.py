@@ -183,7 +183,7 @@ def read_id(reply: bytes) -> str:
 async def read_parts(store: Store, message_id: str) -> list[bytes]:
     """Return the stored parts of a message."""
     delivery = Delivery(
-        id=f"{message_id}.0", message_id=message_id, tenant="", pool="", domain="",
+        id=f"{message_id}.0", tenant="", pool="", domain="",
         envelope=Envelope(b"", ()), size=0, chunks=0, accepted=0, home=read_home(message_id),
         alone=True,
     )  # fmt: skip

@@ -50,7 +50,7 @@ def test_a_delivery_is_stored_and_read_unchanged() -> None:
         b"a@x", (Recipient(b"\xff@y", b"NEVER", b"rfc822;z"),), b"8BITMIME", True, b"HDRS", b"Q"
     )
     delivery = Delivery(
-        id="M.0", message_id="M", tenant="t", pool="p", domain="y", envelope=envelope, size=1,
+        id="M.0", tenant="t", pool="p", domain="y", envelope=envelope, size=1,
         chunks=2, accepted=3.5, home=4, alone=False, newline=False, notice=True,
     )  # fmt: skip
 

@@ -31,7 +31,6 @@ def put_message(file: str, *, defer: bool) -> str:
     people = (Recipient(b"x@b.test"), Recipient(b"y@b.test"))
     delivery = Delivery(
         id=f"{message_id}.0",
-        message_id=message_id,
         tenant="acme",
         pool="default",
         domain="b.test",

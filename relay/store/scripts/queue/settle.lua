@@ -5,6 +5,5 @@
 -- Returns 1 done, 0 not ours any more: somebody else decides about it, -1 it has ended already.
 local d = end_claim(ARGV[1], ARGV[2])
 if not d then return tell_absent(ARGV[1]) end
-finish(ARGV[1], d, d.recipients, 0, tonumber(ARGV[5]), ARGV[3], ARGV[4])
-give_back(d.queue, d.pool, clock(), true, false)
+finish(d, d.recipients, 0, tonumber(ARGV[5]), ARGV[3], ARGV[4])
 return 1

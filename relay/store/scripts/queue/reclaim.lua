@@ -24,41 +24,46 @@ if not spare then spared = 0 end
 call('HSET', watch_key(), 'seen', now, 'since', since, 'spared', spared)
 if spare then return events end
 
-local function put_back(id, d, wait)
-  call('HDEL', delivery_key(id), 't', 'o')
+-- What comes back again and again without an attempt ends its workers: each time it waits longer.
+local function find_wait(d, did)
+  if did == 'hold' then return tonumber(ARGV[3]) end
+  if d.falls < 2 then return 0 end
+  return math.min(60000 * 2 ^ (d.falls - 2), 3600000)
+end
+
+local function put_back(d, wait)
   if wait == 0 then
-    call('XADD', ready_key(d.queue), '*', 'd', id)
+    call('HDEL', records_key(), d.id)
+    put(d.queue, make_slip(d), d.pool, now)
   else
-    call('ZADD', due_key(d.queue), now + wait, id)
+    keep(d)
+    wait_until(d.queue, d.id, now + wait)
   end
-  offer(d.queue, d.pool, now + wait)
 end
 
 for _, id in ipairs(call('ZRANGEBYSCORE', claims_key(), '-inf', now, 'LIMIT', 0, ARGV[1])) do
-  local held = call('HMGET', delivery_key(id), 't', 'o')
-  local d = held[1] and end_claim(id, held[1])
-  if d then
-    local open, did, unknown = held[2], 'ready', 0
-    if open then
-      did, unknown = ARGV[2], d.recipients
-      call('HINCRBY', delivery_key(id), 'n', 1)
-    end
-    local event = cjson.encode({ event = open and 'unknown' or 'reclaimed', time = now / 1000,
-      id = d.message, delivery = id, next = did,
-      text = open and 'the worker went away between the final dot and its answer'
-        or 'the worker went away before the final dot' })
-    if did == 'assume-delivered' then
-      finish(id, d, d.recipients, 0, unknown, event, ARGV[4])
-    else
-      count(d, 0, 0, unknown)
-      put_back(id, d, did == 'hold' and tonumber(ARGV[3]) or 0)
-      append_story(d.message, event, ARGV[4])
-    end
-    give_back(d.queue, d.pool, now, false, false)
-    events[#events + 1] = event
+  local open = call('HGET', attempts_key(), id)
+  local d = end_claim(id, call('HGET', tokens_key(), id))
+  local did, unknown = 'ready', 0
+  if open then
+    did, unknown = ARGV[2], d.recipients
+    d.attempts = d.attempts + 1
+    call('HSET', last_key(), id, open)
   else
-    call('ZREM', claims_key(), id) -- its delivery is gone
+    d.falls = d.falls + 1
   end
+  local wait = find_wait(d, did)
+  local event = cjson.encode({ event = open and 'unknown' or 'reclaimed', time = now / 1000,
+    id = d.message, delivery = id, next = did, wait = wait / 1000,
+    text = open and 'the worker went away between the final dot and its answer'
+      or 'the worker went away before the final dot' })
+  if did == 'assume-delivered' then
+    finish(d, d.recipients, 0, unknown, event, ARGV[4])
+  else
+    count(d, 0, 0, unknown)
+    put_back(d, wait)
+    append_story(d.message, event, has(d, 'a') and '' or ARGV[4])
+  end
+  events[#events + 1] = event
 end
-if #events > 0 then wake() end
 return events

@@ -2,11 +2,11 @@
 -- KEYS[1] {tag}:ledger (home shard)
 -- ARGV[1] message id  [2] ledger  [3] recipients in all  [4] event  [5] lifetime of story, ms
 -- ARGV[6] body, '' when its parts are there already  [7] parts  [8] lifetime of body, ms
--- ARGV[9] size  [10] deliveries, then for each: id, queue, pool, record, recipients, and for
---         another shard what `enqueue` needs there, '' for this one
+-- ARGV[9] deliveries, then for each: id, queue, pool, slip, and for another shard what `enqueue`
+--         needs there, '' for this one
 -- Returns 1 accepted, 0 it was accepted before (a repeated call), -1 parts of the body are gone.
 local message, ledger, recipients, event, lifetime = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local body, parts, body_lifetime, size, deliveries = ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9], tonumber(ARGV[10])
+local body, parts, body_lifetime, deliveries = ARGV[6], tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
 
 -- The story is written here and outlives the message: if it is there, so was this call.
 if call('EXISTS', story_key(message)) == 1 then return 0 end
@@ -20,13 +20,12 @@ else
   end
 end
 append_story(message, event, lifetime)
-local alone = deliveries == 1 and '1' or '0'
 local now = clock()
 for i = 0, deliveries - 1 do
-  local at = 11 + i * 6
-  local id, elsewhere = ARGV[at], ARGV[at + 5]
+  local at = 10 + i * 5
+  local id, elsewhere = ARGV[at], ARGV[at + 4]
   if elsewhere == '' then
-    put(id, ARGV[at + 1], ARGV[at + 2], message, ARGV[at + 3], ARGV[at + 4], size, parts, '1', alone, ledger, now)
+    put(ARGV[at + 1], ARGV[at + 3], ARGV[at + 2], now)
   else
     -- A script keeps to its shard: `enqueue` takes it there, at once or after a crash.
     call('HSET', outbox_key(), id, elsewhere)

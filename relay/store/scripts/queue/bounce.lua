@@ -7,6 +7,5 @@
 local d = end_claim(ARGV[1], ARGV[2])
 if not d then return tell_absent(ARGV[1]) end
 local delivered = tonumber(ARGV[3])
-finish(ARGV[1], d, delivered, d.recipients - delivered, tonumber(ARGV[6]), ARGV[4], ARGV[5])
-give_back(d.queue, d.pool, clock(), true, false)
+finish(d, delivered, d.recipients - delivered, tonumber(ARGV[6]), ARGV[4], ARGV[5])
 return 1

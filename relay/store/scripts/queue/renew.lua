@@ -5,7 +5,7 @@
 pass_when_full()
 local now, ours = clock(), 0
 for i = 2, #ARGV, 2 do
-  if call('HGET', delivery_key(ARGV[i]), 't') == ARGV[i + 1] then
+  if call('HGET', tokens_key(), ARGV[i]) == ARGV[i + 1] then
     call('ZADD', claims_key(), 'XX', now + tonumber(ARGV[1]), ARGV[i])
     ours = ours + 1
   end

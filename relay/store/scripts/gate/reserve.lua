@@ -1,0 +1,178 @@
+-- How many deliveries may each of our sources take for a site now? Smallest gate first: the source at
+-- this site (rest, connections, rate), the site (connections, rate), and whose turn it is.
+--
+-- The turns are a stride schedule: each delivery moves a source's virtual time by 1 / weight, and the
+-- next goes to the source whose time would then be the least. Of `backlog` deliveries that are in
+-- sight the script deals out all, but hands over only what falls on our sources: the rest is for
+-- others, who come and ask. So a fast worker may run ahead, but only as far as the backlog leaves
+-- the others their shares. A source that did not take a turn for a second is passed over until it
+-- asks again, and has no claim on what it missed.
+--
+-- KEYS[1] a key of the site's tag
+-- ARGV[1] pool  [2] site  [3] backlog  [4] connections of the site (0: no limit)  [5] of each source
+-- ARGV[6] rates of the site  [7] of each source  [8] how many sources are ours
+--         then for each of ours: name, how many it could take, connections that it has
+--         then pairs for all sources of the pool that are alive: name, weight
+-- Returns {ms until it is worth to ask again or -1, why, and for each of ours: how many it may take,
+--         how often in a row it met no host of the site (then it gets one, to probe with)}.
+pass_when_full()
+local now = clock()
+local pool, site, backlog = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local most_site, most_source = tonumber(ARGV[4]), tonumber(ARGV[5])
+local site_rates, source_rates = ARGV[6], ARGV[7]
+local PATIENCE = 1000 -- for a turn that nobody takes, ms
+local DEBT = 1000 -- deliveries: what a slow source has missed beyond its share of these is gone
+local turns_here = turns_key(pool, site)
+
+local wait, why = NEVER, ''
+local function note(ms, reason)
+  if ms < wait then wait, why = ms, reason end
+end
+
+local meter = open_meter('site:' .. site, site_rates, now)
+local is_full = most_site > 0 and count_leases(slots_key(site), now) >= most_site
+
+-- One of our sources, and what its own gates leave it.
+local function open_ours(name, room, connections)
+  local source = { name = name, room = room, granted = 0, closed = false }
+  local failures, ends = read_rest(site, name)
+  source.failures = failures
+  source.meter = open_meter('source:' .. name .. ':' .. site, source_rates, now)
+  local function close(ms, reason)
+    source.closed = true
+    note(ms, reason)
+  end
+  if ends > now then
+    close(ends - now, 'rest')
+  elseif source.meter.room < 1 then
+    close(source.meter.wait, 'source rate')
+  elseif connections == 0 and room > 0
+    and (is_full or count_leases(berths_key(name, site), now) >= most_source) then
+    close(PATIENCE, 'connections')
+  end
+  source.room = math.min(room, source.meter.room, failures > 0 and 1 or NEVER)
+  return source
+end
+
+local function is_closed_elsewhere(name)
+  local _, ends = read_rest(site, name)
+  if ends > now then return true end
+  return source_rates ~= '' and open_meter('source:' .. name .. ':' .. site, source_rates, now).room < 1
+end
+
+-- A site's rotation begins at a place of its own, with the odds of the weights: otherwise the first
+-- message to each of ten thousand small sites would go from the same source.
+local function begin(name, weight)
+  local chance = (tonumber(string.sub(redis.sha1hex(site .. ' ' .. name), 1, 8), 16) + 1) / 4294967297
+  return (math.min(-math.log(chance), 2.5) - 1) / weight
+end
+
+local ours, by_name = {}, {}
+for i = 9, 6 + 3 * tonumber(ARGV[8]), 3 do
+  local source = open_ours(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]))
+  ours[#ours + 1], by_name[source.name] = source, source
+end
+
+local stored = {}
+local raw = call('HGETALL', turns_here)
+for i = 1, #raw, 2 do stored[raw[i]] = raw[i + 1] end
+
+local everybody, total, first, latest = {}, 0, nil, nil
+for i = 9 + 3 * #ours, #ARGV, 2 do
+  local name = ARGV[i]
+  local one = { name = name, weight = tonumber(ARGV[i + 1]), time = tonumber(stored[name]), ours = by_name[name] }
+  local owed = tonumber(stored['@' .. name])
+  one.owed, one.late = owed, owed and now - owed > PATIENCE
+  if one.late and one.ours and one.ours.room > 0 then
+    one.late, one.is_back = false, true
+  end
+  if one.ours then
+    one.closed = one.ours.closed
+  else
+    one.closed = is_closed_elsewhere(name)
+  end
+  if one.time then
+    latest = math.max(latest or one.time, one.time)
+    if not one.late and not one.is_back then first = math.min(first or one.time, one.time) end
+  end
+  total = total + one.weight
+  everybody[#everybody + 1] = one
+end
+for _, one in ipairs(everybody) do
+  if not one.time then
+    one.time = (first or latest or 0) + begin(one.name, one.weight)
+  elseif one.is_back then
+    one.time = math.max(one.time, first or latest)
+  end
+  if latest then one.time = math.max(one.time, latest - DEBT / total) end
+  one.next = one.time -- moves while turns are dealt out; `time` only when one is taken
+end
+
+local function pick()
+  local best, least
+  for _, one in ipairs(everybody) do
+    if not one.closed and not one.late then
+      local time = one.next + 1 / one.weight
+      if not best or time < least then best, least = one, time end
+    end
+  end
+  return best, least
+end
+
+local function is_wanting()
+  for _, source in ipairs(ours) do
+    if not source.closed and source.room > source.granted then return true end
+  end
+  return false
+end
+
+local left, dealt, passed = math.min(backlog, meter.room), 0, {}
+while left > 0 and is_wanting() do
+  local one, time = pick()
+  if not one then break end
+  one.next = time
+  if one.ours and one.ours.room > one.ours.granted then
+    one.ours.granted, dealt = one.ours.granted + 1, dealt + 1
+  else
+    if not passed[one.name] then passed[#passed + 1] = one end
+    passed[one.name] = true
+  end
+  left = left - 1
+end
+
+if meter.room < 1 then
+  note(meter.wait, 'site rate')
+elseif is_wanting() then
+  -- Others are to come. The first of them that has not come for a second is passed over.
+  for _, one in ipairs(passed) do
+    if not one.owed then
+      one.owed = now
+      call('HSET', turns_here, '@' .. one.name, now)
+    end
+    note(math.max(1, one.owed + PATIENCE + 1 - now), 'turn')
+  end
+  if dealt == 0 then call('HSET', turns_here, '!', '1') end
+end
+for _, one in ipairs(everybody) do
+  local source = one.ours
+  if source and source.granted > 0 then
+    call('HSET', turns_here, one.name, string.format('%.6f', one.time + source.granted / one.weight))
+    if source_rates ~= '' then charge(source.meter, source.granted, now) end
+  end
+  if source and source.room > 0 and one.owed and not passed[one.name] then
+    call('HDEL', turns_here, '@' .. one.name)
+  end
+end
+if dealt > 0 then
+  call('PEXPIRE', turns_here, MEMORY)
+  if site_rates ~= '' then charge(meter, dealt, now) end
+  -- Somebody went to sleep because it was our turn.
+  if call('HDEL', turns_here, '!') == 1 then wake(site) end
+end
+
+local answer = { wait == NEVER and -1 or math.ceil(wait), why }
+for _, source in ipairs(ours) do
+  answer[#answer + 1] = source.granted
+  answer[#answer + 1] = source.failures
+end
+return answer
