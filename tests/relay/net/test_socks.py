@@ -1,3 +1,4 @@
+import ipaddress
 import socket
 import sys
 from pathlib import Path
@@ -199,6 +200,14 @@ async def test_an_address_without_hosts_makes_no_source_rest(code: int, address:
             await try_connect(make_socks(server), address)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.0.0.1", "fd00::1"])
+async def test_an_address_inside_may_have_hosts(address: str) -> None:
+    source = {4: "10.0.0.5", 6: "fd00::5"}[ipaddress.ip_address(address).version]
+    async with running(SocksServer(says={"connect": make_reply(1)})) as server:
+        with pytest.raises(SourceUnusable, match="general failure"):
+            await try_connect(make_socks(server, source), address)
+
+
 async def test_a_failure_needs_no_address_after_its_code() -> None:
     async with running(SocksServer(says={"connect": b"\5\5\0\0"})) as server:
         with pytest.raises(HostUnreachable, match="connection refused"):
@@ -225,6 +234,14 @@ async def test_a_proxy_that_goes_away_or_talks_nonsense(step: str, said: bytes) 
         egress = make_socks(server, user="a", password="alpha")
         with pytest.raises(SourceUnusable, match=f"the proxy 127.0.0.1 port {server.port} "):
             await try_connect(egress)
+
+
+@pytest.mark.parametrize("step", ["method", "connect"])
+@pytest.mark.parametrize("said", [b"\4\0\0\0", b"HTTP/1.1 400 Bad Request\r\n", b"220 mx\r\n"])
+async def test_what_is_no_socks_proxy_is_named_so(step: str, said: bytes) -> None:
+    async with running(SocksServer(says={step: said})) as server:
+        with pytest.raises(SourceUnusable, match="does not speak SOCKS5: it says b'"):
+            await try_connect(make_socks(server))
 
 
 @pytest.mark.parametrize("step", ["method", "password"])
