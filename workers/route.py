@@ -16,16 +16,17 @@ import math
 import random
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import trio
 
-from relay.config import Config
-from relay.config.schema import Route, Site, TlsLevel
+from relay.config import Config, Endpoint
+from relay.config.schema import Route, TlsLevel
 from relay.model import Blame, Disposition, Outcome
 from workers.resolver import Mx, NameNotFound, NameUnavailable, Resolver
+from workers.site import Sites, matches_any
 
 MAX_HOSTS = 5  # of one domain; RFC 5321 §5.1 asks for at least two addresses to be tried
 MAX_ADDRESSES = 3  # of one host
@@ -42,7 +43,8 @@ _HOST_NAME = re.compile(
 )
 # RFC 6761 §6.3: never asked for in the DNS. Only routes get here with it.
 _LOCALHOST = {socket.AF_INET: ("127.0.0.1",), socket.AF_INET6: ("::1",)}
-_FAMILY_NAMES = {socket.AF_INET: "IPv4 ", socket.AF_INET6: "IPv6 ", None: ""}
+_NAMES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+_OTHER = {socket.AF_INET: socket.AF_INET6, socket.AF_INET6: socket.AF_INET}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The way to a host group, and what a source may do there."""
+    """The way to a host group. What may be done there: ``Router.sites.find(path.site)``."""
 
     site: str
     key: str  # the same for the same host group, site and TLS level, whatever the order of hosts
@@ -66,8 +68,17 @@ class Path:
     messages_per_connection: int
 
 
+class NoAddress(Outcome, frozen=True, kw_only=True):
+    """A deferral that a source of the other ``family`` would not meet: the hosts have only that."""
+
+    family: socket.AddressFamily
+
+
 _T = TypeVar("_T")
 _Question = tuple[str, socket.AddressFamily | None]  # domain, family of the source
+
+# By name of the host: its addresses, or why nobody knows them.
+_Addresses = dict[str, tuple[str, ...] | str]
 
 # Hosts that are tried one tier after the other; within a tier in any order. A host is the tuple
 # of its addresses.
@@ -91,12 +102,14 @@ def find_family(address: str) -> socket.AddressFamily:
 class Router:
     """Finds paths, and keeps them. One for each process.
 
-    ``chance`` decides among hosts of equal preference; tests pass a seeded one.
+    ``chance`` decides among hosts of equal preference; tests pass a seeded one. ``sites`` knows
+    the terms of every site that a path names.
     """
 
     def __init__(
         self, config: Config, resolver: Resolver, *, chance: random.Random | None = None
     ) -> None:
+        self.sites = Sites(config)
         self._config = config
         self._resolver = resolver
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, keeps no secret
@@ -120,7 +133,8 @@ class Router:
         """Return the path for a recipient domain (lower case, A-labels), or why there is none.
 
         ``family`` is the source's (``find_family``). The outcome is deferred or bounced, without
-        command or code unless a standard gives one: no peer has said anything.
+        command or code unless a standard gives one: no peer has said anything. It is a NoAddress
+        when a source of the other family would find a path.
         """
         # Called for every delivery: no checkpoint where the answer is at hand.
         if (path := self.find_now(domain, family)) is not None:
@@ -146,7 +160,7 @@ class Router:
         if domain.startswith("["):
             return _refuse("5.1.2", f"{domain}: mail to an address literal is not sent from here")
         for route in self._config.route:
-            if _matches_any(route.domains, domain):
+            if matches_any(route.domains, domain):
                 return await self._follow_route(route, domain, family)
         if not _HOST_NAME.fullmatch(domain):
             return _refuse("5.1.2", f"{domain[:255]!r} is not the name of a domain")
@@ -168,8 +182,10 @@ class Router:
         # The order of hosts is the operator's: a tier for each.
         tiers = tuple((host,) for host in hosts if host)
         if not tiers:
-            return _explain_nothing(domain, family, found)
-        group = _name_group([str(endpoint) for endpoint in route.hosts])
+            return await self._explain_nothing(domain, family, found, lambda _: True)
+        group = self._name_group(
+            [str(Endpoint(name, e.port)) for name, e in zip(names, route.hosts, strict=True)]
+        )
         return self._plan(domain, names, group, tiers, math.inf if literal else PLAN_FOR)
 
     # -- MX
@@ -223,10 +239,11 @@ class Router:
                 hosts = tuple(Host(mx.name, address, port) for address in usable[:MAX_ADDRESSES])
                 tiers.setdefault(mx.preference, []).append(hosts)
         if not tiers:
-            return _explain_nothing(domain, family, found)
-        # The site is the receiver's best hosts; a backup MX elsewhere does not make it another.
-        best = [mx.name for mx in candidates if mx.preference == candidates[0].preference]
-        group = _name_group(sorted({mx.name for mx in records}))
+            return await self._explain_nothing(domain, family, found, self._is_foreign)
+        # The site is the receiver's best hosts; a backup MX elsewhere does not make it another. All
+        # of them: which five are candidates is drawn anew each time.
+        best = [mx.name for mx in records if mx.preference == candidates[0].preference]
+        group = self._name_group([mx.name for mx in records])
         return self._plan(domain, best, group, tuple(map(tuple, tiers.values())), PLAN_FOR)
 
     def _is_foreign(self, address: str) -> bool:
@@ -242,9 +259,9 @@ class Router:
 
     async def _resolve(
         self, names: Sequence[str], family: socket.AddressFamily | None
-    ) -> dict[str, tuple[str, ...] | str]:
+    ) -> _Addresses:
         """Return for each name its addresses, or the text of why nobody knows them."""
-        found: dict[str, tuple[str, ...] | str] = {}
+        found: _Addresses = {}
 
         async def look_up(name: str) -> None:
             try:
@@ -262,38 +279,57 @@ class Router:
                     nursery.start_soon(look_up, name)
         return found
 
+    async def _explain_nothing(
+        self,
+        domain: str,
+        family: socket.AddressFamily | None,
+        found: _Addresses,
+        is_usable: Callable[[str], bool],
+    ) -> Outcome:
+        """Say why no host is left. Temporary in all cases: the domain exists, and wants mail."""
+        for answer in found.values():
+            if isinstance(answer, str):
+                return _defer("4.4.3", answer)
+        if family is None:
+            return _defer("4.4.4", f"{domain}: no usable address for its hosts: {_show(found)}")
+        text = f"{domain}: no usable {_NAMES[family]} address for its hosts: {_show(found)}"
+        other = _OTHER[family]
+        rest = await self._resolve(list(found), other)
+        if not any(is_usable(address) for answer in rest.values() for address in _known(answer)):
+            return _defer("4.4.4", text)
+        text += f"; they have {_NAMES[other]} addresses: {_show(rest)}"
+        return NoAddress(Disposition.DEFERRED, Blame.HOST, status="4.4.4", text=text, family=other)
+
     # -- sites
 
     def _plan(
         self, domain: str, names: Sequence[str], group: str, tiers: _Tiers, keep: float
     ) -> _Plan:
-        site = self._match_site(domain, names)
-        default = self._config.delivery
-        name, tls = (site.name, site.tls) if site else (group, "opportunistic")
-        limits = (site.source, site, default) if site else (default,)
+        terms = self.sites.match(domain, names) or self.sites.find(group)
         path = Path(
-            site=name,
+            site=terms.name,
             # The TLS level is part of it: a session made without verification must never be
             # reused for mail that demands it.
-            key=f"{name}/{group}/{tls}",
+            key=f"{terms.name}/{group}/{terms.tls}",
             hosts=tuple(host for tier in tiers for addresses in tier for host in addresses),
-            tls=tls,
-            connections=next(n.connections for n in limits if n.connections),
-            messages_per_connection=next(
-                n.messages_per_connection for n in limits if n.messages_per_connection
-            ),
+            tls=terms.tls,
+            connections=min(terms.source_connections, terms.connections or 1 << 30),
+            messages_per_connection=terms.messages_per_connection,
         )
         return _Plan(path, tiers, trio.current_time() + keep)
 
-    def _match_site(self, domain: str, names: Sequence[str]) -> Site | None:
-        for site in self._config.site:
-            if not site.mx and not site.domains:
-                return site
-            if _matches_any(site.domains, domain):
-                return site
-            if any(_matches_any(site.mx, name) for name in names):
-                return site
-        return None
+    def _name_group(self, names: Iterable[str]) -> str:
+        """Name a set of hosts: short, readable, another for every other set, and for every site.
+
+        The name is a key of queues and limits, made of what strangers write into the DNS: nobody
+        may find a set of hosts whose name is another's. So 64 bits of digest, and no plain host
+        name that is a site's too.
+        """
+        first, *rest = sorted(set(names))
+        if not rest and first not in self.sites:
+            return first
+        digest = hashlib.blake2b(",".join([first, *rest]).encode(), digest_size=8).hexdigest()
+        return f"{first}+{len(rest)}-{digest}"
 
 
 def _trim(cache: dict[_Question, Any]) -> None:
@@ -324,14 +360,6 @@ def _shuffle(items: Sequence[_T], chance: random.Random) -> Sequence[_T]:
     return items if len(items) == 1 else chance.sample(items, len(items))
 
 
-def _matches_any(patterns: Iterable[str], name: str) -> bool:
-    """Match "example.org" itself, "*.example.org" below it, "*" everything."""
-    return any(
-        pattern in (name, "*") or (pattern.startswith("*.") and name.endswith(pattern[1:]))
-        for pattern in patterns
-    )
-
-
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
@@ -349,27 +377,15 @@ def _read_literal(name: str, family: socket.AddressFamily | None) -> tuple[str, 
     return None
 
 
-def _name_group(names: Sequence[str]) -> str:
-    """Name a set of hosts: short, readable, and another for every other set."""
-    if len(names) == 1:
-        return names[0]
-    digest = hashlib.blake2b(",".join(names).encode(), digest_size=4).hexdigest()
-    return f"{names[0]}+{len(names) - 1}-{digest}"
+def _show(found: _Addresses) -> str:
+    return ", ".join(
+        f"{name} ({', '.join(_known(answer)[:MAX_ADDRESSES]) or 'none'})"
+        for name, answer in found.items()
+    )
 
 
-def _explain_nothing(
-    domain: str, family: socket.AddressFamily | None, found: dict[str, tuple[str, ...] | str]
-) -> Outcome:
-    """Say why no host is left. Temporary in all cases: the domain exists, and wants mail."""
-    for answer in found.values():
-        if isinstance(answer, str):
-            return _defer("4.4.3", answer)
-    hosts = ", ".join(
-        f"{name} ({', '.join(answer[:MAX_ADDRESSES]) or 'none'})" for name, answer in found.items()
-    )
-    return _defer(
-        "4.4.4", f"{domain}: no usable {_FAMILY_NAMES[family]}address for its hosts: {hosts}"
-    )
+def _known(answer: tuple[str, ...] | str) -> tuple[str, ...]:
+    return () if isinstance(answer, str) else answer
 
 
 def _refuse(status: str, text: str, *, code: int = 0) -> Outcome:

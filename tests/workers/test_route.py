@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from relay.config import Config, read
@@ -15,7 +17,7 @@ from relay.model import Blame, Disposition, Outcome
 from tests.kit.nameserver import SERVFAIL, Nameserver, open_nameserver
 from workers import route as module
 from workers.resolver import Resolver
-from workers.route import Host, Path, Router, find_family
+from workers.route import Host, NoAddress, Path, Router, find_family
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -30,6 +32,15 @@ ZONE: dict[str, Any] = {
     "aliased.test": {"MX": ["10 alias.mail.test."]},
     "plain.test": {"A": ["192.0.2.80"]},
     "v6.test": {"MX": ["10 six.mail.test."]},
+    "only6.test": {"MX": ["10 only6.mail.test.", "20 none.mail.test."]},
+    "only6.mail.test": {"AAAA": ["2001:db8::66"]},
+    "oneof.test": {"MX": ["10 a.mail.test.", "10 aspmx.l.big.test."]},
+    "crowd.test": {"MX": ["10 aspmx.l.big.test.", *(f"10 n{n}.wild.test." for n in range(9))]},
+    "failover.test": {"MX": ["10 aspmx.l.big.test.", "20 a.mail.test."]},
+    "upper.test": {"MX": ["10 A.Mail.TEST.", "20 b.mail.test."]},
+    "twice.test": {"MX": ["10 a.mail.test.", "20 a.mail.test.", "30 b.mail.test."]},
+    "pointed.test": {"MX": ["10 named.mail.test."]},
+    "named.mail.test": {"A": ["192.0.2.70"]},
     "null.test": {"MX": ["0 ."]},
     "nullandmore.test": {"MX": ["0 .", "10 a.mail.test."]},
     "broken.test": SERVFAIL,
@@ -127,6 +138,63 @@ async def test_single_host_gives_the_site_its_name() -> None:
     assert (await find_path("hosted.test")).site == "aspmx.l.big.test"
 
 
+async def test_set_of_hosts_has_one_name_whoever_asks_and_in_what_order() -> None:
+    async with open_nameserver(ZONE) as server:
+        routers = [make(configure(server), seed) for seed in range(3)]
+        sites = {
+            (await router.find(domain, V4)).site  # type: ignore[union-attr]
+            for domain in ("two.test", "same.test", "upper.test", "twice.test")
+            for router in routers
+        }
+
+    (site,) = sites
+    assert site.startswith("a.mail.test+1-")
+
+
+@given(
+    st.sets(
+        st.frozensets(st.sampled_from([f"{c}.mail.test" for c in "abcdef"]), min_size=1),
+        min_size=2,
+        max_size=10,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_other_sets_of_hosts_have_other_names(
+    groups: set[frozenset[str]], chance: random.Random
+) -> None:
+    router = make(configure())
+
+    names = {router._name_group(group) for group in groups}
+    again = {router._name_group(chance.sample(sorted(group), len(group)) * 2) for group in groups}
+
+    assert len(names) == len(groups)
+    assert again == names
+
+
+async def test_group_never_has_the_name_of_a_configured_site() -> None:
+    # The site is for one domain; who points to the same host does not get its terms.
+    sites = [{"name": "named.mail.test", "domains": ["own.test"], "tls": "none"}]
+
+    path = await find_path("pointed.test", site=sites)
+
+    assert path.site.startswith("named.mail.test+0-")
+    assert path.tls == "opportunistic"
+
+
+async def test_hosts_of_a_route_have_one_name_in_any_order() -> None:
+    hosts = ["127.0.0.2:25", "127.0.0.1:25"]
+
+    paths = [
+        await find_path("x.test", route=[{"domains": ["*"], "hosts": order}])
+        for order in (hosts, hosts[::-1], ["127.0.0.1:26"], hosts[:1])
+    ]
+
+    assert paths[0].site == paths[1].site
+    assert paths[0].hosts == paths[1].hosts[::-1]
+    assert len({path.site for path in paths}) == 3
+    assert paths[2].site == "127.0.0.1:26"
+
+
 async def test_hosts_and_addresses_are_bounded() -> None:
     assert len((await find_path("many.test")).hosts) == 5
     assert len((await find_path("wide.test")).hosts) == 3
@@ -198,6 +266,57 @@ async def test_plan_is_made_again_when_the_zone_has_changed(mock_clock: MockCloc
             ["192.0.2.80"],
             ["192.0.2.81"],
         )
+
+
+# -- the source's family
+
+
+@pytest.mark.parametrize(
+    ("domain", "family", "other"),
+    [
+        ("only6.test", V4, V6),
+        ("two.test", V6, V4),
+        ("plain.test", V6, V4),
+        ("nowhere.test", V4, None),
+        ("inward.test", V4, None),  # it has addresses of both, and none that we would connect to
+        ("inward.test", V6, None),
+        ("nowhere.test", None, None),
+        ("unknowable.test", V4, None),
+    ],
+)
+async def test_hosts_that_another_source_could_reach_are_told_apart(
+    domain: str, family: Any, other: Any
+) -> None:
+    outcome = await find(domain, family)
+
+    assert isinstance(outcome, Outcome)
+    assert (outcome.family if isinstance(outcome, NoAddress) else None) is other
+
+
+async def test_reason_names_the_family_that_is_there() -> None:
+    outcome = await find("only6.test", V4)
+
+    assert isinstance(outcome, NoAddress)
+    assert (outcome.disposition, outcome.blame) == (Disposition.DEFERRED, Blame.HOST)
+    assert outcome.text == (
+        "only6.test: no usable IPv4 address for its hosts: only6.mail.test (none), "
+        "none.mail.test (none); they have IPv6 addresses: only6.mail.test (2001:db8::66), "
+        "none.mail.test (none)"
+    )
+
+
+async def test_other_family_of_a_route_is_told() -> None:
+    outcome = await find("x.test", V6, route=[{"domains": ["*"], "hosts": ["127.0.0.1:25"]}])
+
+    assert isinstance(outcome, NoAddress)
+    assert outcome.family is V4
+
+
+async def test_other_family_is_not_asked_for_while_there_are_addresses() -> None:
+    async with open_nameserver(ZONE) as server:
+        await make(configure(server)).find("plain.test", V4)
+
+    assert len(server.queries) == 2  # MX, A
 
 
 # -- configured routes
@@ -302,7 +421,10 @@ BIG = {"name": "big", "mx": ["*.big.test"], "tls": "verify"}
     [
         ("hosted.test", "big"),  # by MX host
         ("two.test", "named"),  # by domain
+        ("failover.test", "big"),  # its best host, and a backup elsewhere
         ("backup.test", "rest"),  # only its backup is there
+        ("oneof.test", "rest"),  # one of its best
+        ("crowd.test", "rest"),  # one of its best, whichever five are tried
         ("equal.test", "rest"),
     ],
 )
@@ -346,6 +468,20 @@ async def test_nearest_limit_holds(site: dict[str, Any], limits: tuple[int, int]
     path = await find_path("two.test", delivery=delivery, site=[{"name": "s", **site}])
 
     assert (path.connections, path.messages_per_connection) == limits
+
+
+@pytest.mark.parametrize("domain", ["two.test", "hosted.test", "equal.test", "x.test"])
+async def test_path_and_its_site_say_the_same(domain: str) -> None:
+    route = [{"domains": ["x.test"], "hosts": ["127.0.0.1:25"]}]
+    async with open_nameserver(ZONE) as server:
+        router = make(configure(server, route=route, site=[BIG]))
+
+        path = await router.find(domain, V4)
+
+    assert isinstance(path, Path)
+    terms = router.sites.find(path.site)
+    assert (terms.name, terms.tls) == (path.site, path.tls)
+    assert terms.messages_per_connection == path.messages_per_connection
 
 
 async def test_session_for_one_tls_level_is_not_shared_with_another() -> None:
