@@ -1,4 +1,5 @@
-"""How fast, for how much CPU, and in how much memory: outgate beside Postfix, on this machine.
+"""How fast, for how much CPU, in how much memory, and whether queues, limits and shares hold.
 
-``python -m tests.bench`` (``make bench``); results worth keeping go to RESULTS.md.
+``python -m tests.bench`` (``make bench``): outgate beside Postfix on this machine, and by itself
+with a lot queued. Results worth keeping go to RESULTS.md.
 """

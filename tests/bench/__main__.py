@@ -9,10 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from relay.config.units import parse_octets
-from tests.bench import machine
+from tests.bench import headofline, machine, scale
+from tests.bench.gated import measure_gated
+from tests.bench.limits import measure_limits
 from tests.bench.memory import measure_idle, measure_large
 from tests.bench.progress import Progress
-from tests.bench.report import Report, name_load
+from tests.bench.report import Figures, Report, name_load
+from tests.bench.rotation import measure_rotation
 from tests.bench.system import SYSTEMS, BenchFailed
 from tests.bench.throughput import Load, Run, measure
 from tests.kit import postfix, sink
@@ -20,7 +23,8 @@ from tests.kit import postfix, sink
 _COUNTS = {4096: 10_000, 102_400: 3_000}
 # Share of the machine's CPU used by what has no part in a run; the kernel's own work is in it.
 _NOISE = 0.10
-_PARTS = (*SYSTEMS, "memory")
+_QUEUES = ("headofline", "scale", "limits", "rotation", "gated")
+_PARTS = (*SYSTEMS, "memory", *_QUEUES)
 
 
 def main() -> int:
@@ -28,10 +32,11 @@ def main() -> int:
     options = _parse()
     # The default would end us without ending what we have started.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    if obstacle := sink.find_obstacle():
+    with_postfix = [part for part in options.only if part not in _QUEUES]
+    if with_postfix and (obstacle := sink.find_obstacle()):
         sys.stderr.write(f"bench: {obstacle}\n")
         return 2
-    if obstacle := postfix.find_obstacle():
+    if with_postfix and (obstacle := postfix.find_obstacle()):
         sys.stderr.write(f"bench: without Postfix: {obstacle}\n")
         options.only = [part for part in options.only if not part.startswith("postfix")]
     report = Report(machine.describe())
@@ -53,7 +58,8 @@ def main() -> int:
 def _run(options: argparse.Namespace, report: Report) -> None:
     steps = _plan(options)
     memory = "memory" in options.only
-    progress = Progress(len(steps) + 2 * memory)
+    queues = [part for part in _QUEUES if part in options.only]
+    progress = Progress(len(steps) + 2 * memory + len(queues))
     for name, load, number in steps:
         progress.begin(f"{name}, {name_load(load)}, round {number}")
         run = _measure_quietly(name, load, progress, tries=1 + options.patience)
@@ -68,6 +74,28 @@ def _run(options: argparse.Namespace, report: Report) -> None:
         count = 5 if options.quick else 20
         report.large = measure_large(progress, count=count)
         progress.end(f"{report.large.seconds:.1f} s")
+    for part in queues:
+        progress.begin(part)
+        report.parts[part] = figures = _measure_queues(part, progress, quick=options.quick)
+        progress.end("as promised" if all(p.kept for p in figures.promises()) else "MISSED")
+
+
+def _measure_queues(part: str, progress: Progress, *, quick: bool) -> Figures:
+    """Measure what is about queues, limits and sources; without Postfix beside it."""
+    match part:
+        case "headofline":
+            size = headofline.QUICK if quick else headofline.Size()
+            return headofline.measure_head_of_line(progress, size)
+        case "scale":
+            return scale.measure_scale(progress, scale.QUICK if quick else scale.Size())
+        case "limits":
+            return measure_limits(progress, seconds=12 if quick else 35)
+        case "rotation":
+            return measure_rotation(progress)
+        case "gated":
+            return measure_gated(progress, seconds=5 if quick else 20)
+        case _:
+            raise AssertionError(part)
 
 
 def _measure_quietly(name: str, load: Load, progress: Progress, *, tries: int) -> Run:

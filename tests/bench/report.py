@@ -3,12 +3,14 @@
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Protocol
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench.memory import Idle, Large
+from tests.bench.promise import Promise
 from tests.bench.throughput import Load, Run
 
 _RATIO = {4096: 2.0, 102_400: 1.3}  # outgate : Postfix, at least
@@ -24,6 +26,20 @@ others: share of the machine's CPU that went to anything else."""
 _PROCESSES = "The median round by process"
 
 
+class Figures(Protocol):
+    """What one part of the bench has measured; a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def promises(self) -> Iterator[Promise]:
+        """Yield what was promised, with the figure, and whether it holds."""
+        ...
+
+    def describe(self) -> Iterator[str]:
+        """Yield the figures as lines."""
+        ...
+
+
 @dataclass(slots=True)
 class Report:
     """Everything that one call of the bench measured."""
@@ -32,6 +48,7 @@ class Report:
     runs: list[Run] = field(default_factory=list)
     idle: Idle | None = None
     large: Large | None = None
+    parts: dict[str, Figures] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """Return what ``--json`` writes."""
@@ -40,32 +57,41 @@ class Report:
             "runs": [asdict(run) | {"rate": run.rate} for run in self.runs],
             "idle": self.idle and asdict(self.idle) | {"per_session": self.idle.per_session},
             "large": self.large and asdict(self.large),
+            "parts": {name: asdict(figures) for name, figures in self.parts.items()},
             "promises": [{"what": text, "kept": kept} for text, kept in self.promises()],
         }
 
-    def promises(self) -> Iterator[tuple[str, bool]]:
+    def promises(self) -> Iterator[Promise]:
         """Yield what was promised, with the figure, and whether it holds."""
+        yield from self._speed_promises()
+        yield from self._memory_promises()
+        for figures in self.parts.values():
+            yield from figures.promises()
+
+    def _speed_promises(self) -> Iterator[Promise]:
         for load, ratio in self.ratios().items():
             if not load.reuse and load.size in _RATIO:
                 wanted = _RATIO[load.size]
-                yield (
+                yield Promise(
                     f"{name_load(load)}: {ratio:.2f} x Postfix as installed (at least {wanted})",
                     ratio >= wanted,
                 )
+
+    def _memory_promises(self) -> Iterator[Promise]:
         if self.idle:
             each = self.idle.per_session
-            yield (
+            yield Promise(
                 f"{each:.1f} KiB for an idle session (at most {_PER_SESSION:.0f})",
                 each <= _PER_SESSION,
             )
         if self.large:
             for name in ("ingress", "worker"):
                 ratio = self.large.ratio(name)
-                yield (
+                yield Promise(
                     f"{name}: peak {ratio:.2f} x the bytes in flight (at most {_IN_FLIGHT})",
                     ratio <= _IN_FLIGHT,
                 )
-            yield (
+            yield Promise(
                 f"small messages beside large ones: p99 {self.large.p99:.3f} s (at most {_P99:.0f})",
                 self.large.p99 <= _P99,
             )
@@ -96,6 +122,9 @@ class Report:
             )
         if self.large:
             _show_large(console, self.large)
+        for figures in self.parts.values():
+            for line in figures.describe():
+                console.print(line, highlight=False)
         for text, kept in self.promises():
             console.print(f"{'kept  ' if kept else 'MISSED'}  {text}", highlight=False)
 
