@@ -48,6 +48,12 @@ queued mail invisible.
                                     when without a gap (since), ms, and
                                     how many gaps in a row (spared)
 
+    Recipients that nobody has (suppression.py; under the tag of their domain)
+    {ogN}:unknown:<digest>  string  how often its host said so, in a row  note         note,
+                                                                                       expires
+    {ogN}:suppressed        zset    address -> until when it is not       note         note, lift
+                                    tried, s
+
     Gates (under the tag of the site, or of the tenant)
     {ogN}:slots:<site>      zset    connection -> ms when its lease ends  take_slot    free_slot
     {ogN}:berths:<s>:<site> zset    the same for one source               take_slot    free_slot
@@ -104,6 +110,8 @@ SHAPES = {
     "agenda": 0,
     "closed": 0,
     "watch": 0,
+    "unknown": 1,
+    "suppressed": 0,
     "slots": 1,
     "berths": 2,
     "meter": 1,
