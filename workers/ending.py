@@ -1,37 +1,47 @@
-"""Ending a claim: from the outcomes of an attempt to settle, defer or bounce, and the notice.
+"""Ending a claim: from the outcomes of an attempt to settle, defer or bounce, and the notices.
 
 Where a message is, line by line: in the store, claimed by us, until one of the three has run. A
-notice to the sender is accepted *before* its delivery is bounced: if we die between the two, the
-delivery is tried again and the same notice (its id comes from the delivery) is not made twice.
+notice about a failure is accepted *before* its delivery is bounced: if we die between the two, the
+delivery is tried again and the same notice (its id comes from the delivery) is not made twice. What
+only informs the sender, or us, holds up nothing: it may be lost.
 """
 
+import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2s
 
 import msgspec
 
-from relay.address import find_domain
 from relay.config import Config
 from relay.errors import StoreError, StoreUnavailable
 from relay.events import EventLog, decode_event, encode_event
-from relay.model import Blame, Claim, Delivery, Disposition, Outcome, Recipient, derive_message_id
-from relay.store.keys import find_shard
+from relay.model import Blame, Claim, Disposition, Outcome, Recipient
 from relay.store.queue import Store
-from workers.bounce import make_bounce
+from relay.store.suppression import Suppression
+from workers.choice import choose_again
+from workers.hint import find_hint
+from workers.notice import Kind
+from workers.postmaster import Postmaster
 from workers.schedule import is_expired, next_wait
+from workers.suppression import Trimmed, is_unknown, make_outcome, trim
+
+_log = logging.getLogger("outgate.worker")
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Where an attempt was made, for the record; all empty when none could be."""
+    """Where an attempt was made, for the record; all empty when none could be.
+
+    ``dsn``: the host offered DSN, and so has taken over telling the sender (RFC 3461 §5.2.1).
+    """
 
     source: str = ""
     host: str = ""
     address: str = ""
     tls: str = ""
+    dsn: bool = False
 
 
 class _LastOutcome(msgspec.Struct, frozen=True):
@@ -49,11 +59,44 @@ class _Last(msgspec.Struct, frozen=True):
 
     host: str = ""
     recipients: tuple[_LastOutcome, ...] = ()
+    time: float = 0.0
 
 
 _NOTHING_SAID = _LastOutcome("", status="4.4.7", text="it could not be tried in time")
 _NOWHERE = Attempt()
 _DOTS = (".", "BDAT")  # the commands whose answer makes somebody else responsible
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What an attempt brought, recipient by recipient."""
+
+    claim: Claim
+    attempt: Attempt
+    now: float  # one reading of the clock for decisions and record: see Ending._is_late
+    pairs: list[tuple[Recipient, Outcome]]
+    expired: bool
+    unknown: int  # recipients that may have the message, and nobody knows
+
+    def _find(self, wanted: Callable[[Outcome], bool]) -> list[tuple[Recipient, Outcome]]:
+        return [pair for pair in self.pairs if wanted(pair[1])]
+
+    @property
+    def delivered(self) -> list[tuple[Recipient, Outcome]]:
+        return self._find(lambda o: o.disposition is Disposition.DELIVERED)
+
+    @property
+    def still_open(self) -> list[tuple[Recipient, Outcome]]:
+        """Whoever is tried again."""
+        return self._find(lambda o: o.disposition is Disposition.DEFERRED and not self.expired)
+
+    @property
+    def failed(self) -> list[tuple[Recipient, Outcome]]:
+        """Whoever failed for good; whose time is up is still "deferred"."""
+        bounced, deferred = Disposition.BOUNCED, Disposition.DEFERRED
+        return self._find(lambda o: o.disposition is bounced) + self._find(
+            lambda o: o.disposition is deferred and self.expired
+        )
 
 
 class Ending:
@@ -63,11 +106,45 @@ class Ending:
         self._config = config
         self._store = store
         self._events = events
+        self._postmaster = Postmaster(config, store, events)
         self._pools = {tenant.name: tenant.pool for tenant in config.tenant}
+        on = config.delivery.suppress_after > 0
+        self._suppression = Suppression(store.link, config) if on else None
+
+    @property
+    def withholds(self) -> bool:
+        """True when claims must go through ``withhold`` before anything else is done with them."""
+        return self._suppression is not None
 
     def make_attempt_event(self, claim: Claim, attempt: Attempt) -> bytes:
         """Return the event that opens an attempt in the store."""
-        return encode_event(self._describe("attempt", claim, attempt))
+        return encode_event(self._describe("attempt", claim, attempt, time.time()))
+
+    async def withhold(self, claim: Claim) -> Claim | None:
+        """Take recipients out of a claim that are not to be tried (``delivery.suppress_after``).
+
+        Returns the claim to go on with: the same one, or one in its place that must be the one
+        that is ended. None: nobody was left, it has been ended.
+        """
+        suppressed = await self._find_suppressed(claim)
+        if not suppressed:
+            return claim
+        trimmed = trim(claim, suppressed)
+        if trimmed.delivery.envelope.recipients:
+            return trimmed
+        await self.end(trimmed, [])
+        return None
+
+    async def _find_suppressed(self, claim: Claim) -> frozenset[bytes]:
+        if self._suppression is None:
+            return frozenset()
+        delivery = claim.delivery
+        addresses = [recipient.address for recipient in delivery.envelope.recipients]
+        try:
+            return await self._suppression.find(delivery.domain, addresses)
+        except (StoreUnavailable, StoreError) as error:
+            _log.warning("%s: not asked who is suppressed: %s", delivery.id, error)
+            return frozenset()
 
     async def end(
         self,
@@ -75,41 +152,50 @@ class Ending:
         outcomes: Sequence[Outcome],
         attempt: Attempt = _NOWHERE,
         *,
-        host_failed: bool = False,
         unknown: bool = False,
+        retry: Sequence[float] | None = None,
     ) -> None:
         """End a claim by what its recipients got: one outcome for each, in their order.
 
-        ``host_failed``: no session was to be had, the message played no part in it. ``unknown``:
-        the session broke between the final dot and its answer.
+        ``unknown``: the session broke between the final dot and its answer. ``retry``: the
+        site's own waits between attempts, s; None: those of ``delivery.retry``.
         """
-        doubtful = 0
-        if unknown:
-            outcomes, doubtful = self._weigh_unknown(outcomes)
-        pairs = list(zip(claim.delivery.envelope.recipients, outcomes, strict=True))
-        still_open = [pair for pair in pairs if pair[1].disposition is Disposition.DEFERRED]
-        failed = [pair for pair in pairs if pair[1].disposition is Disposition.BOUNCED]
-        if still_open and self._is_expired(claim):
-            failed, still_open = failed + still_open, []
-        if failed:
-            await self._tell_sender(claim, failed, attempt)
-        if still_open:
-            await self._defer(
-                claim, pairs, still_open, attempt, host_failed=host_failed, unknown=doubtful
-            )
-            return
-        event = self._make_event("bounced" if failed else "delivered", claim, pairs, attempt)
-        if failed:
-            delivered = len(pairs) - len(failed)
-            done = await self._store.bounce(claim, event, delivered=delivered, unknown=doubtful)
+        result = self._weigh(claim, outcomes, attempt, unknown=unknown)
+        await self._tell_sender(result)
+        if result.still_open:
+            event, done = await self._defer(result, retry or self._config.delivery.retry)
         else:
-            done = await self._store.settle(claim, event, unknown=doubtful)
-        self._report(event, done=done)
+            event, done = await self._finish(result)
+        if done:
+            # Otherwise the claim had passed to another, who reports it himself. A repeated call
+            # answers "not ours" as well; its event is in the story all the same.
+            self._events.write(event)
+            await self._note_unknown(result)
 
     async def end_expired(self, claim: Claim) -> None:
         """End a claim whose time was up before another attempt: the last one's answers are final."""
         host, outcomes = _recall(claim)
-        await self.end(claim, outcomes, Attempt(host=host), host_failed=True)
+        await self.end(claim, outcomes, Attempt(host=host))
+
+    async def give_back(self, claim: Claim, *, wait: float = 0.0) -> None:
+        """End a claim without an attempt: we stop, or have no source for it just now."""
+        await self._store.defer(claim, b"", wait=wait, attempted=False)
+
+    # -- weighing -----------------------------------------------------------------------------
+
+    def _weigh(
+        self, claim: Claim, outcomes: Sequence[Outcome], attempt: Attempt, *, unknown: bool
+    ) -> _Result:
+        doubtful = 0
+        if unknown:
+            outcomes, doubtful = self._weigh_unknown(outcomes)
+        pairs = list(zip(claim.delivery.envelope.recipients, outcomes, strict=True))
+        if isinstance(claim, Trimmed):
+            times = self._config.delivery.suppress_after
+            pairs += [(recipient, make_outcome(recipient, times)) for recipient in claim.withheld]
+        now = time.time()
+        expired = is_expired(claim.delivery.accepted, now, self._config.delivery.expire)
+        return _Result(claim, attempt, now, pairs, expired, doubtful)
 
     def _weigh_unknown(self, outcomes: Sequence[Outcome]) -> tuple[Sequence[Outcome], int]:
         """Do as the configuration says with recipients that may have the message; count them."""
@@ -122,117 +208,127 @@ class Ending:
             ]
         return outcomes, sum(doubtful)
 
-    async def _defer(
-        self,
-        claim: Claim,
-        pairs: list[tuple[Recipient, Outcome]],
-        still_open: list[tuple[Recipient, Outcome]],
-        attempt: Attempt,
-        *,
-        host_failed: bool,
-        unknown: int,
-    ) -> None:
-        delivery = claim.delivery
-        wait = next_wait(self._config.delivery.retry, claim.attempts + 1, random.random())  # noqa: S311
-        # Never past the end of its time: expiry is seen when the wait is over.
-        left = delivery.accepted + self._config.delivery.expire - time.time()
-        hold = unknown > 0 and self._config.delivery.unknown_outcome == "hold"
-        # Held: until an operator decides, or its time is over. Recipients of the same delivery
-        # whose answer is known wait with it: one delivery has one time.
-        wait = max(1.0, left if hold else min(wait, left))
-        counts = [
-            sum(outcome.disposition is kind for _, outcome in pairs)
-            for kind in (Disposition.DELIVERED, Disposition.BOUNCED)
-        ]
+    def _is_held(self, result: _Result) -> bool:
+        return result.unknown > 0 and self._config.delivery.unknown_outcome == "hold"
+
+    # -- the sender ---------------------------------------------------------------------------
+
+    async def _tell_sender(self, result: _Result) -> None:
+        """Tell the sender whatever is news to it; of failures it is certain to hear."""
+        news = [(Kind.FAILED, result.failed)]
+        if not result.attempt.dsn:
+            # RFC 3461 §5.2.2: the host will not say that it has delivered, so we say that it has
+            # taken over. What is only assumed to be delivered has no 2xx.
+            taken = [pair for pair in result.delivered if pair[1].code // 100 == 2]
+            news.append((Kind.RELAYED, taken))
+        if self._is_late(result):
+            news.append((Kind.DELAYED, result.still_open))
+        for kind, pairs in news:
+            if pairs:
+                await self._postmaster.tell(
+                    kind, result.claim, pairs, remote=result.attempt.host, now=result.now
+                )
+
+    def _is_late(self, result: _Result) -> bool:
+        """Tell whether this is the attempt after which the sender hears of a delay.
+
+        It is the first that ends after the mark: the one before ended earlier, by its event. That
+        needs no memory: the store knows a notice by its id only until a day after it has gone. And
+        whoever wrote the event had the same time to decide by, right or wrong.
+        """
+        after = self._config.delivery.delay_notice
+        if not after or not result.still_open or self._is_held(result):
+            return False
+        mark = result.claim.delivery.accepted + after
+        return _read_last(result.claim).time < mark <= result.now
+
+    # -- the three transitions -----------------------------------------------------------------
+
+    async def _finish(self, result: _Result) -> tuple[bytes, bool]:
+        """Settle or bounce; return the event, and whether the claim was still ours."""
+        failed = len(result.failed)
+        event = self._make_event("bounced" if failed else "delivered", result)
+        if failed:
+            done = await self._store.bounce(
+                result.claim,
+                event,
+                delivered=len(result.pairs) - failed,
+                unknown=result.unknown,
+            )
+        else:
+            done = await self._store.settle(result.claim, event, unknown=result.unknown)
+        return event, done
+
+    async def _defer(self, result: _Result, retry: Sequence[float]) -> tuple[bytes, bool]:
+        """Put off whoever is still open; return the event, and whether the claim was ours."""
+        delivery, still_open = result.claim.delivery, result.still_open
+        hold = self._is_held(result)
+        wait = self._find_wait(result, retry)
         envelope = msgspec.structs.replace(
             delivery.envelope, recipients=tuple(recipient for recipient, _ in still_open)
         )
         pool = self._pools.get(delivery.tenant, delivery.pool)
         more = {"wait": round(wait, 1)} | ({"hold": True} if hold else {})
-        event = self._make_event("deferred", claim, pairs, attempt, **more)
+        event = self._make_event("deferred", result, **more)
         done = await self._store.defer(
-            claim,
+            result.claim,
             event,
             wait=wait,
             rest=msgspec.structs.replace(delivery, envelope=envelope, pool=pool),
-            delivered=counts[0],
-            bounced=counts[1],
-            host_failed=host_failed,
-            unknown=unknown,
+            delivered=len(result.delivered),
+            bounced=len(result.failed),
+            unknown=result.unknown,
+            source=choose_again(
+                [outcome for _, outcome in still_open],
+                result.attempt.source,
+                self._config.pool.get(pool, {}),
+            ),
         )
-        self._report(event, done=done)
+        return event, done
 
-    async def give_back(self, claim: Claim, *, wait: float = 0.0) -> None:
-        """End a claim without an attempt: we stop, or have no source for it just now."""
-        await self._store.defer(claim, b"", wait=wait, attempted=False)
+    def _find_wait(self, result: _Result, retry: Sequence[float]) -> float:
+        """Return the seconds until the next attempt: never past the end of the message's time.
 
-    # -- the notice ---------------------------------------------------------------------------
+        Expiry is seen when the wait is over. Held: until an operator decides, or its time is
+        over. Recipients of the same delivery whose answer is known wait with it: one delivery
+        has one time. So of several hints the longest holds, too.
+        """
+        claim = result.claim
+        left = claim.delivery.accepted + self._config.delivery.expire - result.now
+        if self._is_held(result):
+            return max(1.0, left)
+        hints = [find_hint(outcome) for _, outcome in result.still_open]
+        hint = max((hint for hint in hints if hint is not None), default=None)
+        wait = next_wait(retry, claim.attempts + 1, random.random(), hint)  # noqa: S311
+        return max(1.0, min(wait, left))
 
-    async def _tell_sender(
-        self, claim: Claim, failed: list[tuple[Recipient, Outcome]], attempt: Attempt
-    ) -> None:
-        """Accept the notice about recipients that failed, if the sender wants one."""
-        delivery = claim.delivery
-        sender_domain = _find_sender_domain(delivery)
-        if not sender_domain:
+    # -- repeatedly unknown recipients ----------------------------------------------------------
+
+    async def _note_unknown(self, result: _Result) -> None:
+        """Count who was unknown to the host, and forget what was held against who was not."""
+        if self._suppression is None:
             return
-        home = find_shard(sender_domain)
-        message_id = _derive_id(delivery, failed, home)
+        unknown = [recipient.address for recipient, o in result.pairs if is_unknown(o)]
+        known = [recipient.address for recipient, o in result.delivered if o.code // 100 == 2]
+        delivery = result.claim.delivery
+        if not unknown and not known:
+            return
         try:
-            original = claim.body or await self._store.read_part(delivery, 0) or b""
-        except (StoreUnavailable, StoreError):
-            original = b""
-        made = make_bounce(
-            delivery,
-            failed,
-            original=original,
-            hostname=self._config.ingress.hostname,
-            message_id=message_id,
-            now=time.time(),
-            remote=attempt.host,
-        )
-        if made is None:
+            added = await self._suppression.note(delivery.domain, unknown=unknown, known=known)
+        except (StoreUnavailable, StoreError) as error:
+            _log.warning("%s: not noted who is unknown: %s", delivery.id, error)
             return
-        envelope, content = made
-        notice = Delivery(
-            id=f"{message_id}.0",
-            message_id=message_id,
-            tenant=delivery.tenant,
-            pool=delivery.pool,
-            domain=sender_domain,
-            envelope=envelope,
-            size=len(content),
-            chunks=1,
-            accepted=time.time(),
-            home=home,
-            alone=True,
-            notice=True,
-        )
-        event = encode_event(
-            {
-                "time": time.time(),
-                "event": "accepted",
-                "id": message_id,
-                "tenant": delivery.tenant,
-                "sender": "",
-                "recipients": [_show(delivery.envelope.sender)],
-                "size": len(content),
-                "about": delivery.message_id,
-            }
-        )
-        if await self._store.accept_notice(notice, event, content):
-            self._events.write(event)
+        for address in sorted(added):
+            event = self._describe("suppressed", result.claim, result.attempt, result.now)
+            self._events.write(encode_event(event | {"recipient": _show(address)}))
 
     # -- events -------------------------------------------------------------------------------
 
-    def _is_expired(self, claim: Claim) -> bool:
-        return is_expired(claim.delivery.accepted, time.time(), self._config.delivery.expire)
-
     @staticmethod
-    def _describe(name: str, claim: Claim, attempt: Attempt) -> dict[str, object]:
+    def _describe(name: str, claim: Claim, attempt: Attempt, now: float) -> dict[str, object]:
         delivery = claim.delivery
         return {
-            "time": time.time(),
+            "time": now,
             "event": name,
             "id": delivery.message_id,
             "delivery": delivery.id,
@@ -245,15 +341,9 @@ class Ending:
             "tls": attempt.tls,
         }
 
-    def _make_event(
-        self,
-        name: str,
-        claim: Claim,
-        pairs: Sequence[tuple[Recipient, Outcome]],
-        attempt: Attempt,
-        **more: object,
-    ) -> bytes:
-        event = self._describe(name, claim, attempt)
+    def _make_event(self, name: str, result: _Result, **more: object) -> bytes:
+        claim = result.claim
+        event = self._describe(name, claim, result.attempt, result.now)
         event["recipients"] = [
             {
                 "address": _show(recipient.address),
@@ -264,18 +354,20 @@ class Ending:
                 "text": outcome.text,
                 "blame": outcome.blame.value if outcome.blame else "",
             }
-            for recipient, outcome in pairs
+            for recipient, outcome in result.pairs
         ]
+        if isinstance(claim, Trimmed):
+            event["suppressed"] = True
         event.update(more)
         return encode_event(event)
 
-    def _report(self, event: bytes, *, done: bool) -> None:
-        """Log what happened, unless the claim had passed to another who reports it himself.
 
-        A repeated call answers "not ours" as well; its event is in the story all the same.
-        """
-        if done:
-            self._events.write(event)
+def _read_last(claim: Claim) -> _Last:
+    """Return what the last attempt's event says; nothing when there is none, or no sense in it."""
+    try:
+        return msgspec.convert(decode_event(claim.previous), _Last)
+    except msgspec.MsgspecError:
+        return _Last()
 
 
 def _recall(claim: Claim) -> tuple[str, list[Outcome]]:
@@ -283,10 +375,7 @@ def _recall(claim: Claim) -> tuple[str, list[Outcome]]:
 
     Still "deferred": it is our time that is over, not the host that said so.
     """
-    try:
-        last = msgspec.convert(decode_event(claim.previous), _Last)
-    except msgspec.MsgspecError:
-        last = _Last()
+    last = _read_last(claim)
     said = {one.address: one for one in last.recipients}
     outcomes = []
     for recipient in claim.delivery.envelope.recipients:
@@ -295,21 +384,6 @@ def _recall(claim: Claim) -> tuple[str, list[Outcome]]:
             Outcome(Disposition.DEFERRED, Blame.HOST, one.command, one.code, one.status, one.text)
         )
     return last.host, outcomes
-
-
-def _find_sender_domain(delivery: Delivery) -> str:
-    """Return where a notice goes; "" when nobody is to be told."""
-    if not delivery.envelope.sender or delivery.notice:
-        return ""
-    return find_domain(delivery.envelope.sender) or ""
-
-
-def _derive_id(delivery: Delivery, failed: Sequence[tuple[Recipient, Outcome]], home: int) -> str:
-    """Return the notice's id: the same for the same failures of the same delivery."""
-    digest = blake2s(delivery.id.encode("ascii"))
-    for recipient, _ in failed:
-        digest.update(b"\0" + recipient.address)
-    return derive_message_id(delivery.message_id, digest.digest(), home)
 
 
 def _show(octets: bytes) -> str:

@@ -11,11 +11,13 @@ import msgspec
 import pytest
 
 from relay.config import Config
-from relay.model import Claim, Disposition, Outcome, Recipient
+from relay.model import Blame, Claim, Disposition, Outcome, Recipient
 from tests.kit.messages import Claims
 from tests.kit.redis import Server
 from tests.kit.works import Works, make_config, open_works
 from workers.ending import Attempt, Ending
+from workers.notice import Kind
+from workers.postmaster import Postmaster
 
 ATTEMPT = Attempt("a", "mx.y.test", "192.0.2.1:25", "TLSv1.3")
 OK = Outcome(Disposition.DELIVERED, None, ".", 250, "2.0.0", "taken")
@@ -47,8 +49,10 @@ class Desk:
         self._taken = [claim for claim in self._taken if claim.delivery.domain != domain]
         return wanted
 
-    async def end(self, claim: Claim, outcomes: Sequence[Outcome], **how: Any) -> None:
-        await self.ending.end(claim, outcomes, ATTEMPT, **how)
+    async def end(
+        self, claim: Claim, outcomes: Sequence[Outcome], attempt: Attempt = ATTEMPT, **how: Any
+    ) -> None:
+        await self.ending.end(claim, outcomes, attempt, **how)
 
     async def take_again(self) -> Claim:
         await self.works.hurry("y.test")
@@ -167,7 +171,8 @@ async def test_no_notice_about_a_notice(desk: Desk) -> None:
 async def test_a_crash_between_notice_and_bounce_makes_no_second_notice(desk: Desk) -> None:
     claim = await desk.take(*PEOPLE)
     pairs = [(recipient, NEVER) for recipient in claim.delivery.envelope.recipients]
-    await desk.ending._tell_sender(claim, pairs, ATTEMPT)
+    postmaster = Postmaster(desk.works.config, desk.store, desk.works.events)
+    await postmaster.tell(Kind.FAILED, claim, pairs, remote="mx.y.test", now=time.time())
     # Here we die; somebody else gets the same answers.
     await desk.end(claim, [NEVER] * 3)
     assert len(await desk.take_notices()) == 1
@@ -299,3 +304,244 @@ async def test_a_claim_that_has_passed_on_is_not_reported(desk: Desk) -> None:
     await desk.end(claim, [OK])
     assert desk.works.read_events("delivered") == []
     assert await desk.books() == (0, 0, 1)
+
+
+# -- when it is tried again
+
+
+def _put_off(*texts: str) -> list[Outcome]:
+    return [Outcome(Disposition.DEFERRED, None, "RCPT", 450, "4.2.0", text) for text in texts]
+
+
+async def test_the_longest_delay_that_was_named_is_waited_for(desk: Desk) -> None:
+    claim = await desk.take(*PEOPLE)
+    await desk.end(claim, _put_off("wait 60 seconds", "try again in 5 minutes", "later"))
+    (event,) = desk.works.read_events("deferred")
+    assert 300 <= event["wait"] <= 330
+
+
+async def test_only_those_who_are_tried_again_name_a_delay(desk: Desk) -> None:
+    claim = await desk.take(*PEOPLE[:2])
+    never = Outcome(Disposition.BOUNCED, None, "RCPT", 550, "5.1.1", "try again in 5 minutes")
+    await desk.end(claim, [never, LATER])
+    (event,) = desk.works.read_events("deferred")
+    assert event["wait"] < 2
+
+
+async def test_a_site_has_waits_of_its_own(desk: Desk) -> None:
+    claim = await desk.take()
+    await desk.end(claim, [LATER], retry=(50.0, 70.0))
+    await desk.end(await desk.take_again(), [LATER], retry=(50.0, 70.0))
+    first, second = desk.works.read_events("deferred")
+    assert 45 <= first["wait"] <= 55
+    assert 63 <= second["wait"] <= 77
+
+
+# -- notices of success and of delay
+
+
+def _read_actions(notices: Sequence[Claim]) -> list[str]:
+    bodies = [notice.body or b"" for notice in notices]
+    return sorted(body.partition(b"Action: ")[2].partition(b"\r\n")[0].decode() for body in bodies)
+
+
+@pytest.mark.parametrize(
+    ("notify", "dsn", "told"),
+    [
+        (b"SUCCESS", False, True),
+        (b"FAILURE,SUCCESS", False, True),
+        (b"SUCCESS", True, False),  # the host does it
+        (b"", False, False),
+        (b"FAILURE,DELAY", False, False),
+        (b"NEVER", False, False),
+    ],
+)
+async def test_who_asked_hears_that_it_was_taken(
+    desk: Desk, notify: bytes, dsn: bool, told: bool
+) -> None:
+    claim = await desk.take(Recipient(b"r0@y.test", notify))
+    await desk.end(claim, [OK], Attempt("a", "mx.y.test", "192.0.2.1:25", "", dsn=dsn))
+
+    assert await desk.books() == (1, 0, 0)
+    assert _read_actions(await desk.take_notices()) == ["relayed"] * told
+
+
+async def test_what_is_only_assumed_is_not_told(server: Server, tmp_path: Path) -> None:
+    async with open_desk(server, tmp_path, unknown_outcome="assume-delivered") as desk:
+        claim = await desk.take(Recipient(b"r0@y.test", b"SUCCESS"))
+        await desk.end(claim, [LOST], unknown=True)
+        assert await desk.books() == (1, 0, 0)
+        assert await desk.take_notices() == []
+
+
+async def test_failure_and_success_are_told_apart(desk: Desk) -> None:
+    notify = b"SUCCESS,FAILURE"
+    claim = await desk.take(Recipient(b"r0@y.test", notify), Recipient(b"r1@y.test", notify))
+    await desk.end(claim, [OK, NEVER])
+
+    notices = await desk.take_notices()
+    assert _read_actions(notices) == ["failed", "relayed"]
+    assert len({notice.delivery.id for notice in notices}) == 2
+    events = [event for event in desk.works.read_events("accepted") if "notice" in event]
+    assert [event["notice"] for event in events] == ["failed", "relayed"]
+    assert {event["about"] for event in events} == {claim.delivery.message_id}
+
+
+async def test_no_success_is_told_about_a_notice(desk: Desk) -> None:
+    claim = await desk.take(Recipient(b"r0@y.test", b"SUCCESS"), notice=True)
+    await desk.end(claim, [OK])
+    assert await desk.take_notices() == []
+
+
+async def test_one_delay_is_told_once(server: Server, tmp_path: Path) -> None:
+    async with open_desk(server, tmp_path, delay_notice="1h") as desk:
+        await desk.end(await desk.take(accepted=time.time() - 3601), [LATER])
+        (notice,) = await desk.take_notices()
+        assert _read_actions([notice]) == ["delayed"]
+        assert b"Will-Retry-Until: " in (notice.body or b"")
+        # Even when the store has forgotten the notice and its id.
+        await desk.end(notice, [OK])
+        with server.client() as client:
+            client.delete(*client.keys(f"*:story:{notice.delivery.message_id}"))
+        for _ in range(2):
+            await desk.end(await desk.take_again(), [LATER])
+        assert await desk.take_notices() == []
+
+
+async def test_no_delay_is_told_too_early_and_then_it_is(server: Server, tmp_path: Path) -> None:
+    async with open_desk(server, tmp_path, delay_notice="1h") as desk:
+        claim = await desk.take(accepted=time.time() - 3599)
+        await desk.end(claim, [LATER])
+        assert await desk.take_notices() == []
+        again = await desk.take_again()
+        delivery = msgspec.structs.replace(again.delivery, accepted=time.time() - 3601)
+        # The last attempt was before the mark, this one is after it.
+        last = json.loads(again.previous) | {"time": time.time() - 60}
+        late = msgspec.structs.replace(again, delivery=delivery, previous=json.dumps(last).encode())
+        await desk.end(late, [LATER])
+        assert _read_actions(await desk.take_notices()) == ["delayed"]
+
+
+@pytest.mark.parametrize(
+    ("notify", "told"),
+    [(b"", True), (b"DELAY", True), (b"SUCCESS,FAILURE", False), (b"NEVER", False)],
+)
+async def test_delay_is_told_to_who_wants_it(
+    server: Server, tmp_path: Path, notify: bytes, told: bool
+) -> None:
+    async with open_desk(server, tmp_path, delay_notice="1h") as desk:
+        people = (Recipient(b"r0@y.test", notify), Recipient(b"r1@y.test", b"NEVER"))
+        claim = await desk.take(*people, accepted=time.time() - 3601)
+        await desk.end(claim, [LATER, LATER])
+        notices = await desk.take_notices()
+        assert len(notices) == told
+        assert not any(b"r1@y.test" in (notice.body or b"") for notice in notices)
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome"),
+    [
+        ({}, LATER),  # off
+        ({"delay_notice": "1h"}, OK),
+        ({"delay_notice": "1h", "unknown_outcome": "hold"}, LOST),  # it is not being tried
+    ],
+)
+async def test_no_delay_is_told_without_one(
+    server: Server, tmp_path: Path, settings: dict[str, str], outcome: Outcome
+) -> None:
+    async with open_desk(server, tmp_path, **settings) as desk:
+        claim = await desk.take(accepted=time.time() - 3601)
+        await desk.end(claim, [outcome], unknown=outcome is LOST)
+        assert await desk.take_notices() == []
+
+
+async def test_at_the_end_of_its_time_a_message_is_not_delayed_but_failed(
+    server: Server, tmp_path: Path
+) -> None:
+    async with open_desk(server, tmp_path, delay_notice="1h", expire="2h") as desk:
+        await desk.end(await desk.take(accepted=time.time() - 7201), [LATER])
+        assert _read_actions(await desk.take_notices()) == ["failed"]
+
+
+# -- recipients that are not tried
+
+
+UNKNOWN = Outcome(Disposition.BOUNCED, Blame.RECIPIENT, "RCPT", 550, "5.1.1", "no such user")
+
+
+async def _suppress(desk: Desk, *recipients: bytes, times: int = 2) -> None:
+    for _ in range(times):
+        await desk.end(await desk.take(*recipients, sender=b""), [UNKNOWN] * len(recipients))
+
+
+@pytest.fixture
+async def strict(server: Server, tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(server, tmp_path, suppress_after=2) as desk:
+        yield desk
+
+
+async def test_repeatedly_unknown_recipients_are_not_tried(strict: Desk) -> None:
+    await _suppress(strict, *PEOPLE[:2])
+    assert [e["recipient"] for e in strict.works.read_events("suppressed")] == [
+        "r0@y.test",
+        "r1@y.test",
+    ]
+
+    assert await strict.ending.withhold(await strict.take(*PEOPLE[:2])) is None
+
+    assert await strict.books() == (0, 6, 0)
+    event = strict.works.read_events("bounced")[-1]
+    assert event["suppressed"] is True
+    assert event["host"] == ""
+    (notice,) = await strict.take_notices()
+    body = notice.body or b""
+    assert body.count(b"Status: 5.1.1") == 2
+    assert b"outgate suppressed --lift" in b" ".join(body.split())
+    assert b"Remote-MTA" not in body
+
+
+async def test_the_others_are_tried_all_the_same(strict: Desk) -> None:
+    await _suppress(strict, PEOPLE[1])
+    claim = await strict.ending.withhold(await strict.take(*PEOPLE))
+    assert claim is not None
+    assert [r.address for r in claim.delivery.envelope.recipients] == [PEOPLE[0], PEOPLE[2]]
+
+    await strict.end(claim, [OK, LATER])
+
+    assert await strict.books() == (1, 3, 1)
+    (notice,) = await strict.take_notices()
+    assert b"r1@y.test" in (notice.body or b"")
+    again = await strict.take_again()
+    assert [r.address for r in again.delivery.envelope.recipients] == [PEOPLE[2]]
+
+
+async def test_withheld_recipients_are_still_there_when_a_claim_is_given_back(strict: Desk) -> None:
+    await _suppress(strict, PEOPLE[1])
+    claim = await strict.ending.withhold(await strict.take(*PEOPLE))
+    assert claim is not None
+    await strict.ending.give_back(claim)
+
+    again = await strict.take_again()
+    assert len(again.delivery.envelope.recipients) == 3
+    assert await strict.books() == (0, 2, 3)
+
+
+async def test_success_forgets_what_was_held_against_a_recipient(strict: Desk) -> None:
+    await _suppress(strict, PEOPLE[0], times=1)
+    await strict.end(await strict.take(PEOPLE[0]), [OK])
+    await _suppress(strict, PEOPLE[0], times=1)
+
+    claim = await strict.take(PEOPLE[0])
+    assert await strict.ending.withhold(claim) is claim
+    await strict.ending.give_back(claim)
+
+
+async def test_nothing_is_withheld_unless_it_is_asked_for(desk: Desk, server: Server) -> None:
+    await _suppress(desk, PEOPLE[0], times=3)
+    claim = await desk.take(PEOPLE[0])
+    assert not desk.ending.withholds
+    assert await desk.ending.withhold(claim) is claim
+    await desk.ending.give_back(claim)
+    with server.client() as client:
+        assert not client.keys("*:unknown:*")
+        assert not client.keys("*:suppressed")

@@ -1,64 +1,102 @@
-"""The notice that tells a sender what could not be delivered: RFC 3464, in a report of RFC 6522.
+"""The notice that tells a sender what became of a message: RFC 3464, in a report of RFC 6522.
+
+Three kinds, after the Action field (RFC 3464 §2.3.3): *failed*, *delayed*, and *relayed*: taken by a
+host that does not know what a notice is, so that nothing more will be heard.
 
 Three parts: words for people, fields for programs, and the headers of the message (or all of it,
 when the sender asked and it is small). Written as bytes: everything in it that others have
-written (replies, addresses, the message itself) passes through one of the functions under
-"What others wrote", after which it holds no line end, no NUL and nothing longer than a line.
+written (replies, addresses, the message itself) passes through one of the functions of ``quote``.
 
 With internationalised addresses the parts are those of RFC 6533, in UTF-8.
 """
 
+import enum
 import re
 import textwrap
-import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from relay.model import Delivery, Disposition, Envelope, Outcome, Recipient
+from workers.quote import (
+    clean,
+    clean_utf8,
+    decode_unitext,
+    decode_xtext,
+    fold,
+    format_date,
+    keep_ascii,
+    limit,
+)
 
 MAX_WHOLE = 64 * 1024  # of a message that is returned in full
 MAX_HEADERS = 128 * 1024  # of the headers that are returned otherwise
-MAX_TEXT = 500  # of a remote host's words
 MAX_LINE = 998  # RFC 5322 §2.1.1
 
-Failure = tuple[Recipient, Outcome]
+Result = tuple[Recipient, Outcome]
 
 
-def make_bounce(
+class Kind(enum.Enum):
+    """What a notice is about; the value is the Action field."""
+
+    FAILED = "failed"
+    DELAYED = "delayed"
+    RELAYED = "relayed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What the parts of one notice have in common."""
+
+    kind: Kind
+    delivery: Delivery
+    hostname: str
+    now: float
+    remote: str
+    until: float
+    is_global: bool
+
+
+_SUBJECTS = {Kind.FAILED: b"Failure", Kind.DELAYED: b"Delay", Kind.RELAYED: b"Relay"}
+_NOTIFY = {Kind.FAILED: b"FAILURE", Kind.DELAYED: b"DELAY", Kind.RELAYED: b"SUCCESS"}
+
+
+def make_notice(
+    kind: Kind,
     delivery: Delivery,
-    failures: Sequence[Failure],
+    results: Sequence[Result],
     *,
     original: bytes,
     hostname: str,
     message_id: str,
     now: float,
     remote: str,
+    until: float = 0.0,
 ) -> tuple[Envelope, bytes] | None:
-    """Return the notice about ``failures`` to the sender, or None when nobody is to be told.
+    """Return the notice about ``results`` to the sender, or None when nobody is to be told.
 
     A failure whose outcome is still "deferred" is one whose time is up; its outcome is that of
     the last attempt. ``original``: the stored message, or as much of its head as is at hand.
     ``hostname``, ``message_id``: ours, and the notice's. ``remote``: name of the host that gave
-    the answers, "" if there was none. ``now``: seconds since 1970.
+    the answers, "" if there was none. ``now`` and ``until`` (when a delayed message's time will
+    be over): seconds since 1970.
 
-    None: the sender is null (RFC 5321 §6.1: no notice about a notice), or no recipient that
-    failed has a NOTIFY parameter that lets us (RFC 3461 §4.1).
+    None: the sender is null (RFC 5321 §6.1: no notice about a notice), or no recipient has a
+    NOTIFY parameter that lets us.
     """
-    told = [failure for failure in failures if _is_wanted(failure[0].notify)]
+    told = [result for result in results if is_wanted(kind, result[0])]
     envelope = delivery.envelope
     if not envelope.sender or delivery.notice or not told:
         return None
     # RFC 6533 §3: the global types are for what the others cannot hold.
     addresses = [envelope.sender, *(recipient.address for recipient, _ in told)]
     is_global = envelope.smtputf8 or not all(address.isascii() for address in addresses)
+    case = _Case(kind, delivery, hostname, now, remote, until, is_global)
     parts = (
-        _write_words(delivery, told, hostname=hostname, now=now),
-        _write_status(
-            delivery, told, hostname=hostname, now=now, remote=remote, is_global=is_global
-        ),
-        _write_original(delivery, original, is_global=is_global),
+        _write_words(case, told),
+        _write_status(case, told),
+        _write_original(case, original),
     )
-    headers = _write_headers(envelope.sender, original, hostname, message_id, now)
-    content = headers + _join(parts, message_id)
+    content = _write_headers(case, original, message_id) + _join(parts, message_id)
     notice = Envelope(
         sender=b"",
         recipients=(Recipient(envelope.sender),),
@@ -70,23 +108,28 @@ def make_bounce(
     return notice, content
 
 
-def _is_wanted(notify: bytes) -> bool:
-    """RFC 3461 §4.1: without NOTIFY the sender hears of failures; else only if it says so."""
-    return not notify or b"FAILURE" in notify.upper().split(b",")
+def is_wanted(kind: Kind, recipient: Recipient) -> bool:
+    """Tell whether the sender wants a notice of this kind about a recipient.
+
+    RFC 3461 §4.1: without NOTIFY it hears of failures, and may hear of delays; of success only if
+    it says so. NEVER stands alone, and names none of the three.
+    """
+    if not recipient.notify:
+        return kind is not Kind.RELAYED
+    return _NOTIFY[kind] in recipient.notify.upper().split(b",")
 
 
 # -- The frame
 
 
-def _write_headers(
-    sender: bytes, original: bytes, hostname: str, message_id: str, now: float
-) -> bytes:
+def _write_headers(case: _Case, original: bytes, message_id: str) -> bytes:
+    hostname = keep_ascii(case.hostname).encode()
     lines = [
-        b"From: Mail Delivery System <MAILER-DAEMON@%b>" % _ascii(hostname).encode(),
-        b"To: <%b>" % _clean_utf8(sender),
-        b"Subject: Delivery Status Notification (Failure)",
-        b"Date: " + _format_date(now),
-        b"Message-ID: <%b@%b>" % (_ascii(message_id).encode(), _ascii(hostname).encode()),
+        b"From: Mail Delivery System <MAILER-DAEMON@%b>" % hostname,
+        b"To: <%b>" % clean_utf8(case.delivery.envelope.sender),
+        b"Subject: Delivery Status Notification (%b)" % _SUBJECTS[case.kind],
+        b"Date: " + format_date(case.now),
+        b"Message-ID: <%b@%b>" % (keep_ascii(message_id).encode(), hostname),
         b"Auto-Submitted: auto-replied",  # RFC 3834 §5
     ]
     if reference := _find_message_id(original):
@@ -127,34 +170,52 @@ def _part(kind: bytes, content: bytes) -> bytes:
 # -- First part: words
 
 
-def _write_words(
-    delivery: Delivery, failures: Sequence[Failure], *, hostname: str, now: float
-) -> bytes:
-    lines = [
-        f"This is the mail gateway at {_ascii(hostname)}.",
-        "",
+_SAID = {
+    Kind.FAILED: (
         "Your message could not be delivered to the recipients below. It will not be",
         "tried again. If you cannot tell from the reason what to do, pass this notice on",
         "to your postmaster.",
+    ),
+    Kind.DELAYED: (
+        "This is a warning only: you need not send your message again.",
         "",
-    ]
+        "It could not be delivered to the recipients below yet. It will be tried until",
+        "{until}; if that fails, you will be told.",
+    ),
+    Kind.RELAYED: (
+        "You asked to be told when your message has been delivered. It was taken by the",
+        "mail servers of the recipients below, which do not send such notices: you will",
+        "hear no more of it unless they return it.",
+    ),
+}
+
+
+def _write_words(case: _Case, results: Sequence[Result]) -> bytes:
+    until = format_date(case.until).decode()
+    said = [line.format(until=until) for line in _SAID[case.kind]]
+    lines = [f"This is the mail gateway at {keep_ascii(case.hostname)}.", "", *said, ""]
     text = "\r\n".join(lines).encode() + b"\r\n"
-    for recipient, outcome in failures:
-        said = "\r\n".join(_explain(outcome, now - delivery.accepted)).encode()
-        text += b"<%b>\r\n%b\r\n\r\n" % (_clean_utf8(recipient.address), said)
+    for recipient, outcome in results:
+        words = "\r\n".join(_explain(case, outcome)).encode()
+        text += b"<%b>\r\n%b\r\n\r\n" % (clean_utf8(recipient.address), words)
     charset = b"us-ascii" if text.isascii() else b"utf-8"
     return _part(b"text/plain; charset=" + charset, text)
 
 
-def _explain(outcome: Outcome, waited: float) -> Iterator[str]:
+def _explain(case: _Case, outcome: Outcome) -> Iterator[str]:
     """Yield indented lines that say what happened to one recipient."""
-    if outcome.disposition is Disposition.DEFERRED:
-        yield f"    could not be delivered for {_format_duration(waited)}; the last attempt ended so:"
+    waited = _format_duration(case.now - case.delivery.accepted)
+    if case.kind is Kind.RELAYED:
+        yield "    was accepted by the recipient's mail server:"
+    elif case.kind is Kind.DELAYED:
+        yield f"    has waited for {waited}; the last attempt ended so:"
+    elif outcome.disposition is Disposition.DEFERRED:
+        yield f"    could not be delivered for {waited}; the last attempt ended so:"
     elif outcome.code and outcome.command:
         yield f"    was refused by the recipient's mail server in answer to {_name(outcome)}:"
     else:
         yield "    cannot be delivered:"
-    answer = _limit(_quote(outcome))
+    answer = limit(_quote(outcome))
     yield from textwrap.wrap(
         answer or "no reason was given",
         76,
@@ -168,7 +229,7 @@ def _name(outcome: Outcome) -> str:
     """Say which command was answered, in words where the command is a dot."""
     if outcome.command in (".", "BDAT"):
         return "the message itself"
-    return f"the {_ascii(outcome.command)} command"
+    return f"the {keep_ascii(outcome.command)} command"
 
 
 def _quote(outcome: Outcome) -> str:
@@ -190,77 +251,81 @@ def _format_duration(seconds: float) -> str:
 # -- Second part: fields
 
 
-def _write_status(
-    delivery: Delivery,
-    failures: Sequence[Failure],
-    *,
-    hostname: str,
-    now: float,
-    remote: str,
-    is_global: bool,
-) -> bytes:
+def _write_status(case: _Case, results: Sequence[Result]) -> bytes:
     """RFC 3464 §2: a group of fields about the message, then one about each recipient."""
-    fields = [b"Reporting-MTA: dns; " + _ascii(hostname).encode()]
-    if envid := _decode_xtext(delivery.envelope.envid):
+    fields = [b"Reporting-MTA: dns; " + keep_ascii(case.hostname).encode()]
+    if envid := decode_xtext(case.delivery.envelope.envid):
         fields.append(b"Original-Envelope-Id: " + envid)
-    fields.append(b"Arrival-Date: " + _format_date(delivery.accepted))
+    fields.append(b"Arrival-Date: " + format_date(case.delivery.accepted))
     groups = [fields]
-    groups += [list(_describe(failure, remote, now, is_global=is_global)) for failure in failures]
-    kind = b"message/global-delivery-status" if is_global else b"message/delivery-status"
+    groups += [list(_describe(case, recipient, outcome)) for recipient, outcome in results]
+    kind = b"message/global-delivery-status" if case.is_global else b"message/delivery-status"
     # RFC 3464 §2.1.1: an empty line before each group.
     return _part(kind, b"".join(b"\r\n".join(group) + b"\r\n\r\n" for group in groups))
 
 
-def _describe(failure: Failure, remote: str, now: float, *, is_global: bool) -> Iterator[bytes]:
+def _describe(case: _Case, recipient: Recipient, outcome: Outcome) -> Iterator[bytes]:
     """Yield the fields about one recipient, RFC 3464 §2.3."""
-    recipient, outcome = failure
-    if original := _read_orcpt(recipient.orcpt, is_global=is_global):
+    if original := _read_orcpt(recipient.orcpt, is_global=case.is_global):
         yield b"Original-Recipient: " + original
     kind = b"rfc822" if recipient.address.isascii() else b"utf-8"  # RFC 6533 §3
-    yield b"Final-Recipient: %b; %b" % (kind, _clean_utf8(recipient.address))
-    yield b"Action: failed"
-    yield b"Status: " + _find_status(outcome)
+    yield b"Final-Recipient: %b; %b" % (kind, clean_utf8(recipient.address))
+    yield b"Action: " + case.kind.value.encode()
+    yield b"Status: " + _find_status(case.kind, outcome)
     # RFC 3464 §2.3.5, §2.3.6: only for what a remote host has said.
     if outcome.code and outcome.command:
-        if remote:
-            yield b"Remote-MTA: dns; " + _limit(remote, 255).encode()
-        yield _fold("Diagnostic-Code: smtp; " + _limit(_quote(outcome)))
+        if case.remote:
+            yield b"Remote-MTA: dns; " + limit(case.remote, 255).encode()
+        yield fold("Diagnostic-Code: smtp; " + limit(_quote(outcome)))
     elif outcome.text:
-        yield _fold("Diagnostic-Code: x-outgate; " + _limit(outcome.text))
-    yield b"Last-Attempt-Date: " + _format_date(now)
+        yield fold("Diagnostic-Code: x-outgate; " + limit(outcome.text))
+    yield b"Last-Attempt-Date: " + format_date(case.now)
+    if case.kind is Kind.DELAYED:  # RFC 3464 §2.3.9: there, and nowhere else
+        yield b"Will-Retry-Until: " + format_date(case.until)
 
 
-def _find_status(outcome: Outcome) -> bytes:
+# The classes that a status can have (RFC 3463 §2), and what stands for one that is missing.
+_CLASSES = {
+    Kind.FAILED: ("45", b"5.0.0"),
+    Kind.DELAYED: ("4", b"4.0.0"),
+    Kind.RELAYED: ("2", b"2.0.0"),
+}
+
+
+def _find_status(kind: Kind, outcome: Outcome) -> bytes:
     """Return the status code: the last answer's, or that the time was over."""
-    if outcome.disposition is Disposition.DEFERRED:
+    if kind is Kind.FAILED and outcome.disposition is Disposition.DEFERRED:
         return b"4.4.7"  # RFC 3463 §3.5: delivery time expired; the diagnostic has the cause
-    if re.fullmatch(r"[45]\.[0-9]{1,3}\.[0-9]{1,3}", outcome.status):
+    classes, otherwise = _CLASSES[kind]
+    if re.fullmatch(rf"[{classes}]\.[0-9]{{1,3}}\.[0-9]{{1,3}}", outcome.status):
         return outcome.status.encode()
-    return b"5.0.0"
+    return otherwise
 
 
 def _read_orcpt(orcpt: bytes, *, is_global: bool) -> bytes:
     """Return ORCPT as a field's value, or b"" when there is none that makes sense."""
     kind, semicolon, address = orcpt.partition(b";")
-    decoded = _decode_xtext(address)
+    decoded = decode_xtext(address)
     if not semicolon or not decoded or not re.fullmatch(rb"[A-Za-z0-9-]{1,32}", kind):
         return b""
     if is_global and kind.lower() == b"utf-8":
-        decoded = _decode_unitext(decoded)
+        decoded = decode_unitext(decoded)
     return kind + b";" + decoded
 
 
 # -- Third part: the message
 
 
-def _write_original(delivery: Delivery, original: bytes, *, is_global: bool) -> bytes:
-    # RFC 3461 §4.3: the whole message only for RET=FULL, and we may still send the headers.
-    is_whole = len(original) >= delivery.size
-    if delivery.envelope.ret.upper() == b"FULL" and is_whole and _is_sendable(original):
+def _write_original(case: _Case, original: bytes) -> bytes:
+    # RFC 3461 §4.3: the whole message only for RET=FULL, and only with bad news; we may still send
+    # the headers.
+    is_asked = case.kind is Kind.FAILED and case.delivery.envelope.ret.upper() == b"FULL"
+    is_global = case.is_global
+    if is_asked and len(original) >= case.delivery.size and _is_sendable(original):
         return _part(b"message/global" if is_global else b"message/rfc822", original)
     kind = b"message/global-headers" if is_global else b"text/rfc822-headers"
-    clean = _clean_utf8 if is_global else _clean
-    lines = (clean(line.replace(b"\t", b" "), MAX_LINE) for line in _read_headers(original))
+    quoted = clean_utf8 if is_global else clean
+    lines = (quoted(line.replace(b"\t", b" "), MAX_LINE) for line in _read_headers(original))
     return _part(kind, b"".join(line + b"\r\n" for line in lines if line) or b"\r\n")
 
 
@@ -293,69 +358,3 @@ _MESSAGE_ID = re.compile(
 def _find_message_id(message: bytes) -> bytes:
     found = _MESSAGE_ID.search(b"\n".join(_read_headers(message)))
     return found[1] if found else b""
-
-
-# -- What others wrote
-
-
-def _clean(octets: bytes, most: int = 900) -> bytes:
-    """Return octets without control characters, none of which may reach a header, cut to fit."""
-    return re.sub(rb"[\x00-\x1f\x7f]", b"?", octets[:most])
-
-
-def _clean_utf8(octets: bytes, most: int = 900) -> bytes:
-    """Return the same, and of what is not ASCII only what is UTF-8."""
-    return _clean(octets, most).decode("utf-8", "ignore").encode()
-
-
-def _ascii(text: str) -> str:
-    """Return text in printable ASCII."""
-    return re.sub(r"[^ -~]", "?", text)
-
-
-def _limit(text: str, most: int = MAX_TEXT) -> str:
-    """Return text in printable ASCII on one line, cut where it is too long."""
-    text = " ".join(_ascii(text[: most + 1]).split())
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def _fold(field: str) -> bytes:
-    """Fold a field at blanks (RFC 5322 §2.2.3); no line of it is blank, none too long."""
-    lines = textwrap.wrap(field, 76, break_long_words=False, break_on_hyphens=False)
-    return "\r\n ".join(lines).encode()
-
-
-def _decode_xtext(xtext: bytes) -> bytes:
-    """Decode RFC 3461 §4 xtext; b"" when it is not that, or hides what must not come out."""
-    if not re.fullmatch(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2}){1,500}", xtext):
-        return b""
-    decoded = re.sub(rb"\+(..)", lambda found: bytes([int(found[1], 16)]), xtext)
-    return decoded if re.fullmatch(rb"[ -~]+", decoded) and decoded.strip() else b""
-
-
-def _decode_unitext(address: bytes) -> bytes:
-    r"""Turn the ``\x{E9}`` of RFC 6533 §3 into UTF-8; as it came when that is no character."""
-
-    def decode(found: re.Match[bytes]) -> bytes:
-        character = int(found[1], 16)
-        # Of ASCII only what would mean something else in the parameter: + = \ (RFC 6533 §3).
-        if character in (0x2B, 0x3D, 0x5C) or 0xA0 <= character < 0xD800:
-            return chr(character).encode()
-        return chr(character).encode() if 0xE000 <= character < 0x110000 else found[0]
-
-    return re.sub(rb"\\x\{([0-9A-F]{2,6})\}", decode, address)
-
-
-# RFC 5322 §3.3, in English whatever the locale is.
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = (
-    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
-    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
-)
-
-
-def _format_date(seconds: float) -> bytes:
-    t = time.gmtime(seconds)
-    day, month = _DAYS[t.tm_wday], _MONTHS[t.tm_mon - 1]
-    clock = f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02}"
-    return f"{day}, {t.tm_mday} {month} {t.tm_year} {clock} +0000".encode()

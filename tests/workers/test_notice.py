@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.model import Blame, Delivery, Disposition, Envelope, Outcome, Recipient
-from workers.bounce import make_bounce
+from workers.notice import Kind, is_wanted, make_notice
 
 ORIGINAL = (
     b"Received: from mail.example.org by gate.example.net; Mon, 01 Jan 2024 00:00:00 +0000\r\n"
@@ -46,7 +46,6 @@ def make_delivery(original: bytes = ORIGINAL, **changes: Any) -> Delivery:
     }
     delivery = Delivery(
         id="M.0",
-        message_id="M",
         tenant="acme",
         pool="default",
         domain="there.test",
@@ -63,7 +62,8 @@ def make_delivery(original: bytes = ORIGINAL, **changes: Any) -> Delivery:
 def bounce(
     *failures: tuple[Recipient, Outcome], original: bytes = ORIGINAL, **changes: Any
 ) -> tuple[Envelope, bytes]:
-    made = make_bounce(
+    made = make_notice(
+        changes.pop("kind", Kind.FAILED),
         changes.pop("delivery", None) or make_delivery(original, **changes),
         failures or [(BOB, NO_SUCH_USER)],
         original=original,
@@ -71,6 +71,7 @@ def bounce(
         message_id="01HKQ0",
         now=ACCEPTED + 5 * 86400,
         remote="mx.there.test",
+        until=ACCEPTED + 10 * 86400,
     )
     assert made is not None
     check(made[1])
@@ -114,7 +115,7 @@ def test_notice_goes_to_the_sender_from_nobody() -> None:
     assert message["Message-ID"] == "<01HKQ0@gate.example.net>"
     assert message["Auto-Submitted"] == "auto-replied"
     assert message["In-Reply-To"] == message["References"] == "<1234@example.org>"
-    assert message["Subject"]
+    assert message["Subject"] == "Delivery Status Notification (Failure)"
     assert message.get_content_type() == "multipart/report"
     assert message.get_param("report-type") == "delivery-status"
 
@@ -190,7 +191,8 @@ def test_no_notice_about_a_notice(delivery: Delivery) -> None:
 
 
 def make(delivery: Delivery, *recipients: Recipient) -> tuple[Envelope, bytes] | None:
-    return make_bounce(
+    return make_notice(
+        Kind.FAILED,
         delivery,
         [(recipient, NO_SUCH_USER) for recipient in recipients],
         original=ORIGINAL,
@@ -219,6 +221,121 @@ def test_notify_decides_who_is_told_about(notify: bytes, told: bool) -> None:
     assert made is not None
     assert (b"quiet@there.test" in made[1]) is told
     assert (make(make_delivery(), quiet) is not None) is told
+
+
+# -- delays and successes
+
+GREYLISTED = Outcome(
+    Disposition.DEFERRED, Blame.RECIPIENT, "RCPT", 450, "4.2.0", "4.2.0 greylisted"
+)
+TAKEN = Outcome(Disposition.DELIVERED, None, ".", 250, "2.0.0", "2.0.0 queued as 17")
+
+
+def test_delay_says_until_when_it_is_tried() -> None:
+    _, content = bounce((BOB, GREYLISTED), kind=Kind.DELAYED)
+
+    message, parts = parse(content)
+    words = parts[0].get_content()
+    assert message["Subject"] == "Delivery Status Notification (Delay)"
+    assert "This is a warning only" in words
+    assert "Thu, 11 Jan 2024 00:00:00 +0000" in words
+    assert "has waited for 5 days" in words
+    assert "450 4.2.0 greylisted" in words
+    assert "could not be delivered to the recipients below. It will not" not in words
+    assert read_groups(content)[1] == {
+        "Final-Recipient": "rfc822; bob@there.test",
+        "Action": "delayed",
+        "Status": "4.2.0",
+        "Remote-MTA": "dns; mx.there.test",
+        "Diagnostic-Code": "smtp; 450 4.2.0 greylisted",
+        "Last-Attempt-Date": "Sat, 6 Jan 2024 00:00:00 +0000",
+        "Will-Retry-Until": "Thu, 11 Jan 2024 00:00:00 +0000",
+    }
+
+
+def test_relay_says_that_it_was_taken_and_not_more() -> None:
+    recipient = Recipient(b"bob@there.test", b"SUCCESS", b"rfc822;bob@list.test")
+    _, content = bounce((recipient, TAKEN), kind=Kind.RELAYED, envid=b"QQ+2B3")
+
+    message, parts = parse(content)
+    words = parts[0].get_content()
+    assert message["Subject"] == "Delivery Status Notification (Relay)"
+    assert "was accepted by the recipient's mail server" in words
+    assert "hear no more of it" in words
+    first, second = read_groups(content)
+    assert first["Original-Envelope-Id"] == "QQ+3"
+    assert second == {
+        "Original-Recipient": "rfc822;bob@list.test",
+        "Final-Recipient": "rfc822; bob@there.test",
+        "Action": "relayed",
+        "Status": "2.0.0",
+        "Remote-MTA": "dns; mx.there.test",
+        "Diagnostic-Code": "smtp; 250 2.0.0 queued as 17",
+        "Last-Attempt-Date": "Sat, 6 Jan 2024 00:00:00 +0000",
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "expected"),
+    [
+        (Kind.FAILED, "5.1.1", "5.1.1"),
+        (Kind.FAILED, "4.7.1", "4.7.1"),
+        (Kind.FAILED, "2.0.0", "5.0.0"),
+        (Kind.FAILED, "", "5.0.0"),
+        (Kind.DELAYED, "4.7.1", "4.7.1"),
+        (Kind.DELAYED, "5.7.1", "4.0.0"),
+        (Kind.DELAYED, "", "4.0.0"),
+        (Kind.RELAYED, "2.6.0", "2.6.0"),
+        (Kind.RELAYED, "5.6.0", "2.0.0"),
+        (Kind.RELAYED, "", "2.0.0"),
+    ],
+)
+def test_status_is_of_the_notices_own_class(kind: Kind, status: str, expected: str) -> None:
+    recipient = Recipient(b"bob@there.test", b"SUCCESS,FAILURE,DELAY")
+    outcome = msgspec.structs.replace(NO_SUCH_USER, status=status)
+
+    assert read_groups(bounce((recipient, outcome), kind=kind)[1])[1]["Status"] == expected
+
+
+@pytest.mark.parametrize("kind", [Kind.DELAYED, Kind.RELAYED])
+def test_whole_message_comes_back_only_with_bad_news(kind: Kind) -> None:
+    recipient = Recipient(b"bob@there.test", b"SUCCESS,DELAY")
+    content = bounce((recipient, TAKEN), kind=kind, ret=b"FULL")[1]
+
+    assert b"text/rfc822-headers" in content
+    assert b"The body." not in content
+
+
+@pytest.mark.parametrize("kind", [Kind.DELAYED, Kind.RELAYED])
+def test_every_kind_has_the_global_form(kind: Kind) -> None:
+    recipient = Recipient("börje@there.test".encode(), b"SUCCESS,DELAY")
+    content = bounce((recipient, TAKEN), kind=kind, smtputf8=True)[1]
+
+    assert [part.get_content_type() for part in parse(content)[1]] == [
+        "text/plain",
+        "message/global-delivery-status",
+        "message/global-headers",
+    ]
+    assert read_groups(content)[1]["Final-Recipient"] == "utf-8; börje@there.test"
+
+
+@pytest.mark.parametrize(
+    ("notify", "kinds"),
+    [
+        (b"", {Kind.FAILED, Kind.DELAYED}),
+        (b"NEVER", set()),
+        (b"SUCCESS", {Kind.RELAYED}),
+        (b"FAILURE", {Kind.FAILED}),
+        (b"DELAY", {Kind.DELAYED}),
+        (b"delay,Success", {Kind.DELAYED, Kind.RELAYED}),
+        (b"SUCCESS,FAILURE,DELAY", {Kind.FAILED, Kind.DELAYED, Kind.RELAYED}),
+        (b"nonsense", set()),
+    ],
+)
+def test_notify_lets_the_sender_choose(notify: bytes, kinds: set[Kind]) -> None:
+    recipient = Recipient(b"bob@there.test", notify)
+
+    assert {kind for kind in Kind if is_wanted(kind, recipient)} == kinds
 
 
 # -- the original
@@ -395,7 +512,8 @@ octets = st.binary(min_size=1, max_size=400) | st.text("\r\n\0@<>é x", min_size
 @given(text=hostile, status=st.text(max_size=12), code=st.integers(0, 999), remote=hostile)
 def test_no_answer_can_break_the_notice(text: str, status: str, code: int, remote: str) -> None:
     outcome = Outcome(Disposition.BOUNCED, Blame.RECIPIENT, "RCPT", code, status, text)
-    made = make_bounce(
+    made = make_notice(
+        Kind.FAILED,
         make_delivery(),
         [(BOB, outcome)],
         original=ORIGINAL,
