@@ -17,10 +17,11 @@ from typing import Protocol
 import trio
 
 from relay.address import find_domain
-from relay.config.schema import Config, Tenant
+from relay.config.schema import Config, Priority, Tenant
 from relay.errors import NetworkError, StoreError, StoreFull, StoreUnavailable
 from relay.events import EventLog, encode_event
 from relay.ingress.admission import Admission, Refusal
+from relay.ingress.priority import find_priority
 from relay.ingress.secret import remove_header
 from relay.ingress.trace import MAX_HOPS, count_hops, make_received
 from relay.model import Delivery, Envelope, Recipient, make_message_id
@@ -84,6 +85,7 @@ class _Transaction:
     parts: int = 0  # stored already
     body: bytes = b""  # not stored yet
     hops: int = 0
+    priority: Priority = "normal"
     tail: bytes = b"\r\n"  # the last two octets so far
     trouble: tuple[int, str, str] | None = None  # the reply that awaits its end
 
@@ -229,8 +231,12 @@ class Session:
         self._set_deadline()
 
     def _read_head(self, tx: _Transaction) -> None:
-        """Look at the beginning of a message: a loop's hops, and a header that must not go out."""
+        """Look at the beginning of a message.
+
+        It shows a loop's hops, how urgent the message is, and a header that must not go out.
+        """
         tx.hops = count_hops(tx.body)
+        tx.priority = find_priority(tx.tenant, tx.mail.sender, tx.body)
         pattern = self._desk.secrets.get(tx.tenant.name)
         if pattern is not None:
             before = len(tx.body)
@@ -352,7 +358,6 @@ def _split(tx: _Transaction) -> list[Delivery]:
     return [
         Delivery(
             id=f"{tx.message_id}.{number}",
-            message_id=tx.message_id,
             tenant=tx.tenant.name,
             pool=tx.tenant.pool,
             domain=domain,
@@ -365,6 +370,7 @@ def _split(tx: _Transaction) -> list[Delivery]:
             home=tx.home,
             alone=len(tx.recipients) == 1,
             newline=tx.tail == b"\r\n",
+            priority="" if tx.priority == "normal" else tx.priority,
         )
         for number, (domain, people) in enumerate(tx.recipients.items())
     ]

@@ -1,14 +1,16 @@
 """Desks for sessions, with and without a store behind them; certificates."""
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import trustme
 
 from relay.ingress.session import Desk
+from relay.model import Delivery
 from relay.net.tls import make_server_context
+from relay.store.keys import SHARDS
 from relay.store.link import Link
 from relay.store.queue import Store
 from tests.kit.visit import (
@@ -33,6 +35,23 @@ def desk(tmp_path: Path, nowhere: Store) -> Desk:
 @pytest.fixture
 def real_desk(tmp_path: Path, store: Store) -> Desk:
     return make_desk(make_config(tmp_path), store)
+
+
+@pytest.fixture
+def find_queued(store: Store) -> Callable[[], Awaitable[dict[str, Delivery]]]:
+    """What is queued, by recipient domain. It is claimed with that: to be asked once."""
+
+    async def find() -> dict[str, Delivery]:
+        found = {}
+        for shard in range(SHARDS):
+            for lane in await store.list_lanes(shard):
+                claimed = await store.claim(
+                    shard, lane, [10], token=f"{shard}/{lane}", octets=1 << 20, inline=1 << 10
+                )
+                found |= {claim.delivery.domain: claim.delivery for _, claim in claimed.claims}
+        return found
+
+    return find
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,6 @@ import trio
 from relay.config.units import Seconds
 from relay.ingress.session import Desk
 from relay.model import Delivery
-from relay.store.keys import SHARDS
 from relay.store.link import Link
 from relay.store.queue import INLINE_OCTETS, Store
 from tests.kit.redis import Server, open_server
@@ -60,18 +60,12 @@ async def test_several_recipients_are_not_told_of_each_other(real_desk: Desk, st
     assert b"@" not in stored
 
 
-async def claim_all(store: Store) -> dict[str, Delivery]:
-    """Return what is queued, by domain."""
-    found = {}
-    for shard in range(SHARDS):
-        claimed = await store.claim(
-            shard, "default", token=f"t{shard}", most=10, octets=1 << 20, inline=1 << 10
-        )
-        found |= {claim.delivery.domain: claim.delivery for claim in claimed.claims}
-    return found
+Queued = Callable[[], Awaitable[dict[str, Delivery]]]
 
 
-async def test_the_envelope_is_kept_with_its_parameters(real_desk: Desk, store: Store) -> None:
+async def test_the_envelope_is_kept_with_its_parameters(
+    real_desk: Desk, store: Store, find_queued: Queued
+) -> None:
     async with visit(real_desk) as client:
         for line in (
             b"EHLO me.test",
@@ -84,7 +78,7 @@ async def test_the_envelope_is_kept_with_its_parameters(real_desk: Desk, store: 
             assert (await client.say(line))[:3] == b"250"
         message_id = read_id(await client.send_data(b"x\r\n"))
 
-    queued = await claim_all(store)
+    queued = await find_queued()
     one, two, three = [queued[d] for d in ("y.test", "xn--bcher-kva.test", "acme.example")]
     assert [(r.address, r.notify, r.orcpt) for r in one.envelope.recipients] == [
         (b"b@Y.test", b"SUCCESS,FAILURE", b"rfc822;B@y.test"), (b"c@y.TEST", b"", b""),
@@ -106,19 +100,19 @@ async def test_the_envelope_is_kept_with_its_parameters(real_desk: Desk, store: 
     ("content", "newline"), [(b"a\r\n", True), (b"a", False), (b"", True), (b"a\r\n\r\n", True)]
 )
 async def test_whether_the_message_ends_in_crlf_is_kept(
-    content: bytes, newline: bool, real_desk: Desk, store: Store
+    content: bytes, newline: bool, real_desk: Desk, find_queued: Queued
 ) -> None:
     async with visit(real_desk) as client:
         await client.open_transaction()
         read_id(await client.send_chunks(content, size=1))
 
-    assert (await claim_all(store))["y.test"].newline is newline
+    assert (await find_queued())["y.test"].newline is newline
 
 
 @pytest.mark.parametrize("size", [INLINE_OCTETS - 300, INLINE_OCTETS, 900_000, 3_000_000])
 @pytest.mark.parametrize("chunk", [0, 8_192, 100_000, 1_000_000])
 async def test_large_messages_are_stored_as_they_are(
-    size: int, chunk: int, real_desk: Desk, store: Store
+    size: int, chunk: int, real_desk: Desk, store: Store, find_queued: Queued
 ) -> None:
     line = b".%061d\r\n"
     content = b"".join(line % number for number in range(size // 64))
@@ -132,7 +126,7 @@ async def test_large_messages_are_stored_as_they_are(
     parts = await read_parts(store, message_id)
     assert split_trace(b"".join(parts))[1] == content
     assert len(parts) <= 1 + size // INLINE_OCTETS
-    delivery = (await claim_all(store))["y.test"]
+    delivery = (await find_queued())["y.test"]
     assert (delivery.chunks, delivery.size) == (len(parts), sum(map(len, parts)))
 
 
