@@ -1,14 +1,14 @@
 """The list of recipients that are not tried: counted, kept for a time, lifted."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
+from relay.config.schema import Config, Delivery
+from relay.config.units import Seconds
 from relay.store.link import Link
 from relay.store.suppression import Suppression
 from tests.kit.redis import Server
-from tests.kit.works import make_config
 
 BOB, EVE = b"bob@y.test", b"eve@y.test"
 
@@ -20,21 +20,22 @@ async def link(server: Server) -> AsyncIterator[Link]:
     await link.aclose()
 
 
-def make(link: Link, base: Path, **settings: object) -> Suppression:
-    return Suppression(link, make_config(base, **({"suppress_after": 2} | settings)))
+def make(link: Link, *, suppress_after: int = 2, suppress_for: float = 3600) -> Suppression:
+    settings = Delivery(suppress_after=suppress_after, suppress_for=Seconds(suppress_for))
+    return Suppression(link, Config(delivery=settings))
 
 
-async def test_as_many_as_allowed_and_then_no_more(link: Link, tmp_path: Path) -> None:
-    suppression = make(link, tmp_path, suppress_after=3)
+async def test_as_many_as_allowed_and_then_no_more(link: Link) -> None:
+    suppression = make(link, suppress_after=3)
     added = [await suppression.note("y.test", unknown=[BOB]) for _ in range(3)]
 
     assert added == [frozenset(), frozenset(), {BOB}]
     assert await suppression.find("y.test", [BOB, EVE]) == {BOB}
 
 
-async def test_workers_count_together(link: Link, server: Server, tmp_path: Path) -> None:
+async def test_workers_count_together(link: Link, server: Server) -> None:
     other_link = Link(server.url, timeout=10)
-    one, other = make(link, tmp_path), make(other_link, tmp_path)
+    one, other = make(link), make(other_link)
     await one.note("y.test", unknown=[BOB])
     await other.note("y.test", unknown=[BOB])
 
@@ -42,8 +43,8 @@ async def test_workers_count_together(link: Link, server: Server, tmp_path: Path
     await other_link.aclose()
 
 
-async def test_success_in_between_begins_anew(link: Link, tmp_path: Path) -> None:
-    suppression = make(link, tmp_path)
+async def test_success_in_between_begins_anew(link: Link) -> None:
+    suppression = make(link)
     await suppression.note("y.test", unknown=[BOB, EVE])
     await suppression.note("y.test", known=[BOB], unknown=[EVE])
     await suppression.note("y.test", unknown=[BOB])
@@ -51,8 +52,8 @@ async def test_success_in_between_begins_anew(link: Link, tmp_path: Path) -> Non
     assert await suppression.find("y.test", [BOB, EVE]) == {EVE}
 
 
-async def test_success_takes_a_recipient_off_the_list(link: Link, tmp_path: Path) -> None:
-    suppression = make(link, tmp_path, suppress_after=1)
+async def test_success_takes_a_recipient_off_the_list(link: Link) -> None:
+    suppression = make(link, suppress_after=1)
     await suppression.note("y.test", unknown=[BOB])
     await suppression.note("y.test", known=[BOB])
 
@@ -60,8 +61,8 @@ async def test_success_takes_a_recipient_off_the_list(link: Link, tmp_path: Path
     assert await suppression.listing() == []
 
 
-async def test_domain_is_the_same_however_it_is_written(link: Link, tmp_path: Path) -> None:
-    suppression = make(link, tmp_path, suppress_after=1)
+async def test_domain_is_the_same_however_it_is_written(link: Link) -> None:
+    suppression = make(link, suppress_after=1)
     await suppression.note("y.test", unknown=[b"Bob@Y.Test"])
 
     # The case of a local part is its host's affair (RFC 5321 §2.4).
@@ -69,9 +70,9 @@ async def test_domain_is_the_same_however_it_is_written(link: Link, tmp_path: Pa
 
 
 async def test_it_ends_by_itself(
-    link: Link, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    link: Link, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suppression = make(link, tmp_path, suppress_after=1, suppress_for="1h")
+    suppression = make(link, suppress_after=1)
     await suppression.note("y.test", unknown=[BOB])
     (entry,) = await suppression.listing()
     monkeypatch.setattr("relay.store.suppression.time.time", lambda: entry.until + 1)
@@ -83,16 +84,16 @@ async def test_it_ends_by_itself(
         assert [client.zcard(key) for key in client.keys("*:suppressed")] == [1]
 
 
-async def test_counts_do_not_stay_for_ever(link: Link, server: Server, tmp_path: Path) -> None:
-    await make(link, tmp_path, suppress_for="1h").note("y.test", unknown=[BOB, EVE])
+async def test_counts_do_not_stay_for_ever(link: Link, server: Server) -> None:
+    await make(link).note("y.test", unknown=[BOB, EVE])
     with server.client() as client:
         ends = [client.ttl(key) for key in client.keys("*:unknown:*")]
     assert len(ends) == 2
     assert all(3500 < end <= 3601 for end in ends)
 
 
-async def test_listing_has_all_domains_and_until_when(link: Link, tmp_path: Path) -> None:
-    suppression = make(link, tmp_path, suppress_after=1)
+async def test_listing_has_all_domains_and_until_when(link: Link) -> None:
+    suppression = make(link, suppress_after=1)
     for number in range(40):
         await suppression.note(f"d{number}.test", unknown=[b"u@d%d.test" % number])
     listed = await suppression.listing()
@@ -101,8 +102,8 @@ async def test_listing_has_all_domains_and_until_when(link: Link, tmp_path: Path
     assert [entry.address for entry in listed] == sorted(entry.address for entry in listed)
 
 
-async def test_lifting_forgets_the_count_too(link: Link, tmp_path: Path) -> None:
-    suppression = make(link, tmp_path)
+async def test_lifting_forgets_the_count_too(link: Link) -> None:
+    suppression = make(link)
     for _ in range(3):
         await suppression.note("y.test", unknown=[BOB])  # twice, and once more
 
@@ -114,8 +115,8 @@ async def test_lifting_forgets_the_count_too(link: Link, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("local", [b"a b", b"\xff\x00", b"x\r\ny", b'"a:b@c"', "é".encode()])
-async def test_any_address_will_do(link: Link, tmp_path: Path, local: bytes) -> None:
-    suppression = make(link, tmp_path, suppress_after=1)
+async def test_any_address_will_do(link: Link, local: bytes) -> None:
+    suppression = make(link, suppress_after=1)
     address = local + b"@y.test"
     await suppression.note("y.test", unknown=[address])
 
