@@ -277,7 +277,7 @@ class Router:
                     found[name] = known
                 else:
                     nursery.start_soon(look_up, name)
-        return found
+        return {name: found[name] for name in names}  # not in the order of the answers
 
     async def _explain_nothing(
         self,
