@@ -61,12 +61,14 @@ class _Connection:
     def resume(self) -> None:
         """The pause after a final dot is over."""
         self._paused = False
-        if self.sock.fileno() >= 0 and not (self._say(_OK) and self._answer()):
+        if self.sock.fileno() >= 0 and not self._answer(_OK):
             self._sink.end(self)
 
-    def _answer(self) -> bool:
-        """Answer what was said, up to a final dot that has to wait; False: it is over."""
-        replies = b""
+    def _answer(self, replies: bytes = b"") -> bool:
+        """Answer what was said, up to a final dot that has to wait; False: it is over.
+
+        ``replies``: what is due already.
+        """
         while not self._paused:
             reply = self._take_content() if self._in_content else self._take_line()
             if reply is None:
