@@ -177,9 +177,14 @@ class Ending:
         host, outcomes = _recall(claim)
         await self.end(claim, outcomes, Attempt(host=host))
 
-    async def give_back(self, claim: Claim, *, wait: float = 0.0) -> None:
-        """End a claim without an attempt: we stop, or have no source for it just now."""
-        await self._store.defer(claim, b"", wait=wait, attempted=False)
+    async def give_back(
+        self, claim: Claim, *, wait: float = 0.0, source: str | None = None
+    ) -> None:
+        """End a claim without an attempt: we stop, or it cannot go this way just now.
+
+        ``source``: the one that must have it next, "" for any, None for as it was.
+        """
+        await self._store.defer(claim, b"", wait=wait, attempted=False, source=source)
 
     # -- weighing -----------------------------------------------------------------------------
 

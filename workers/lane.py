@@ -1,24 +1,27 @@
 """A lane: what goes from one source to one host group, and the sessions that carry it.
 
 Sessions are kept and reused: connecting, TLS and EHLO cost more than a message. A session task
-takes the next claim, sends it, and ends it; without work it waits a moment and says QUIT. As many
-sessions are open as there is work, up to the site's limit.
+leases a connection at the site's gate, takes the next claim, sends it, and ends it; without work it
+waits a moment and says QUIT. As many sessions are open as there is work, up to what the host group
+has earned (berth.py) and the gate allows.
 """
 
 import logging
 import math
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
-from relay.config.schema import Delivery as DeliverySettings
 from relay.config.schema import Source
 from relay.errors import SourceUnusable, StoreError, StoreUnavailable
+from relay.events import encode_event
 from relay.model import Blame, Claim, Disposition, Outcome
 from relay.smtp.client import LocalProtocolError
-from relay.store.queue import Store
-from workers.ending import Attempt, Ending
+from workers.berth import DEPTH, Berth
+from workers.desk import Desk
+from workers.ending import Attempt
 from workers.peer import ClaimLost, HostFailed, Peer, Verdict, open_peer
 from workers.route import Path
 
@@ -28,6 +31,8 @@ _OWN_TROUBLE = 5.0
 OUR_FAULT = 300.0
 # A host that refuses one session more than it has is asked for more again after this long, s.
 _CEILING = 60.0
+# Where connections are counted, an idle one may be what another source waits for, s.
+_SHORT_IDLE = 1.0
 
 _log = logging.getLogger("outgate.worker")
 
@@ -35,37 +40,40 @@ _log = logging.getLogger("outgate.worker")
 class Lane:
     """One source, one host group. ``put`` claims in; they end by themselves.
 
-    ``done`` is called when a claim has ended; ``misplaced`` when the source cannot be used, with
-    claims that are still ours and need another one.
+    ``spawn`` runs a task; ``done`` is called when a claim has ended, ``misplaced`` with claims that
+    are still ours and cannot go this way just now.
     """
 
     def __init__(
         self,
         source: Source,
         path: Path,
+        berth: Berth,
         *,
-        settings: DeliverySettings,
-        store: Store,
-        ending: Ending,
-        nursery: trio.Nursery,
+        desk: Desk,
+        spawn: Callable[..., None],
         done: Callable[[Claim], None],
-        misplaced: Callable[[Source, list[Claim], SourceUnusable], None],
+        misplaced: Callable[[Sequence[Claim], float], None],
     ) -> None:
         self.source = source
         self.path = path
-        self._settings = settings
-        self._store = store
-        self._ending = ending
-        self._nursery = nursery
+        self.rests_until = -math.inf  # trio time; for groups of a site with several
+        self._berth = berth
+        self._desk = desk
+        self._settings = desk.config.delivery
+        self._spawn = spawn
         self._done = done
         self._misplaced = misplaced
         self._waiting: deque[Claim] = deque()
         self._parked = trio.lowlevel.ParkingLot()  # sessions without work
         self._sessions = 0  # session tasks
         self._connected = 0  # ... of them with a session
+        self._held = 0  # claims here, waiting or being sent
+        self._failures = 0  # sessions in a row that were not to be had
         self._ceiling = math.inf  # sessions that the host seems to allow
         self._ceiling_ends = -math.inf  # trio time when more are tried again
         self._stopping = False
+        self._window = 1
 
     def __repr__(self) -> str:
         return (
@@ -78,14 +86,25 @@ class Lane:
         """True when nothing waits and no session is open."""
         return not self._sessions and not self._waiting
 
+    @property
+    def has_room(self) -> bool:
+        """True when another claim would be begun soon."""
+        return self._held < self._window * DEPTH
+
     def put(self, claim: Claim) -> None:
         """Take a claim; it will be ended here, or misplaced."""
+        self._held += 1
         self._waiting.append(claim)
         if self._parked:
             self._parked.unpark()
-        elif self._sessions < self.path.connections and not self._is_at_ceiling():
+        else:
+            self._add_session()
+
+    def _add_session(self) -> None:
+        most = min(self._window, self._berth.most)
+        if self._sessions < most and not self._is_at_ceiling():
             self._sessions += 1
-            self._nursery.start_soon(self._run_session)
+            self._spawn(self._run_session)
 
     def _is_at_ceiling(self) -> bool:
         return self._sessions >= self._ceiling and trio.current_time() < self._ceiling_ends
@@ -93,29 +112,59 @@ class Lane:
     def stop(self) -> list[Claim]:
         """Begin no more messages; return the claims that were not begun."""
         self._stopping = True
-        left = list(self._waiting)
-        self._waiting.clear()
+        left = self._take_waiting()
         self._parked.unpark_all()
         return left
+
+    def _take_waiting(self) -> list[Claim]:
+        left = list(self._waiting)
+        self._waiting.clear()
+        self._held -= len(left)
+        return left
+
+    def _end(self, claim: Claim) -> None:
+        self._held -= 1
+        self._done(claim)
 
     # -- a session ----------------------------------------------------------------------------
 
     async def _run_session(self) -> None:
         try:
             while (claim := await self._next_claim()) is not None:
-                if not await self._serve(claim):
+                connection = await self._moor(claim)
+                if connection is None:
                     return
+                try:
+                    if not await self._serve(claim, connection):
+                        return
+                finally:
+                    self._berth.leave(connection)
         finally:
             self._sessions -= 1
+            if self._waiting and not self._sessions:
+                self._hand_back([], 0.0)
 
     async def _next_claim(self) -> Claim | None:
         """Return the next claim; None when there is none for as long as sessions are kept."""
         if not self._waiting and not self._stopping:
-            with trio.move_on_after(self._settings.idle):
+            idle = self._settings.idle
+            limited = self._berth.terms.connections is not None
+            with trio.move_on_after(min(idle, _SHORT_IDLE) if limited else idle):
                 await self._parked.park()
         return self._waiting.popleft() if self._waiting else None
 
-    async def _serve(self, claim: Claim) -> bool:
+    async def _moor(self, claim: Claim) -> str | None:
+        """Lease a connection; None, with the claim back in the line, when there is none."""
+        try:
+            connection = await self._berth.moor()
+        except (StoreUnavailable, StoreError) as error:
+            _log.warning("%s: %s", claim.delivery.id, error)
+            connection = None
+        if connection is None:
+            self._waiting.appendleft(claim)
+        return connection
+
+    async def _serve(self, claim: Claim, connection: str) -> bool:
         """Open a session for this claim; use it for what follows, as long as it is good.
 
         Returns False when this session task is one too many.
@@ -123,22 +172,25 @@ class Lane:
         try:
             peer = await self._open()
         except SourceUnusable as error:
-            self._give_up_source(claim, error)
-            return True
+            self._desk.set_aside(self.source, error)
+            self._hand_back([claim], 0.0)
+            return False
         except HostFailed as error:
             if self._connected:
                 self._respect_ceiling(claim, error)
-                return False
-            await self._fail(claim, error.outcome)
-            return True
+            else:
+                await self._fail(claim, error.outcome)
+            return False
         except Exception:
             await self._excuse(claim)
             return True
         self._connected += 1
+        self._failures = 0
+        self._berth.recover()
         try:
             following: Claim | None = claim
             while following is not None and await self._carry(following, peer):
-                if not peer.is_open or peer.sent >= self.path.messages_per_connection:
+                if not self._may_go_on(peer, connection):
                     break
                 following = await self._next_claim()
         finally:
@@ -146,6 +198,13 @@ class Lane:
             with trio.CancelScope(shield=True):  # bounded: see Peer.quit
                 await peer.quit()
         return True
+
+    def _may_go_on(self, peer: Peer, connection: str) -> bool:
+        return (
+            peer.is_open
+            and peer.sent < self.path.messages_per_connection
+            and connection not in self._berth.lost
+        )
 
     def _respect_ceiling(self, claim: Claim, error: HostFailed) -> None:
         """Others get through: the host wants no further session, which is no word on the message.
@@ -165,7 +224,14 @@ class Lane:
                 # The host has closed the kept session: that says nothing about this message.
                 self._waiting.appendleft(claim)
                 return False
-            await self._ending.end(claim, verdict.outcomes, attempt, unknown=verdict.unknown)
+            self._learn(verdict)
+            await self._desk.ending.end(
+                claim,
+                verdict.outcomes,
+                attempt,
+                unknown=verdict.unknown,
+                retry=self._berth.terms.retry,
+            )
         except ClaimLost:
             _log.warning("%s: the claim has passed to another worker", claim.delivery.id)
         except StoreUnavailable as error:
@@ -178,66 +244,109 @@ class Lane:
             await self._excuse(claim)
             peer.close()
             return False
-        self._done(claim)
+        self._end(claim)
         return peer.is_open
+
+    def _learn(self, verdict: Verdict) -> None:
+        """A message was taken: another session may be worth it."""
+        if self._window < self._berth.most and any(
+            outcome.disposition is Disposition.DELIVERED for outcome in verdict.outcomes
+        ):
+            self._window += 1
+            self._berth.windows[self.path.key] = self._window
+            if self._waiting and not self._parked:
+                self._add_session()
 
     async def _excuse(self, claim: Claim) -> None:
         """A fault of ours. The message stays in the queue, and the others are not held up."""
         _log.exception("%s: delivery failed; trying again later", claim.delivery.id)
         await self._put_off(claim, OUR_FAULT)
-        self._done(claim)
+        self._end(claim)
 
     async def _put_off(self, claim: Claim, wait: float) -> None:
         try:
-            await self._ending.give_back(claim, wait=wait)
+            await self._desk.ending.give_back(claim, wait=wait)
         except StoreError as error:
             # Its lease ends, and ``reclaim`` tries. One broken record must not stop a worker.
             _log.error("%s: cannot be put off: %s", claim.delivery.id, error)
 
     async def _open(self) -> Peer:
         return await open_peer(
-            self.path, self.source.address, self.source.ehlo, ca_file=self._settings.ca_file
+            self.path,
+            self._desk.egresses[self.source.name],
+            self.source.ehlo,
+            ca_file=self._settings.ca_file,
         )
 
     async def _deliver(self, claim: Claim, peer: Peer) -> tuple[Verdict, Attempt]:
         host = peer.host
-        attempt = Attempt(self.source.name, host.name, f"{host.address}:{host.port}", peer.tls)
-        event = self._ending.make_attempt_event(claim, attempt)
+        attempt = Attempt(
+            self.source.name, host.name, f"{host.address}:{host.port}", peer.tls, peer.dsn
+        )
+        event = self._desk.ending.make_attempt_event(claim, attempt)
         early = self._settings.unknown_outcome == "retry"
-        return await peer.deliver(claim, self._store, event, early=early), attempt
+        return await peer.deliver(claim, self._desk.store, event, early=early), attempt
 
     # -- ends ---------------------------------------------------------------------------------
 
     async def _fail(self, claim: Claim, outcome: Outcome) -> None:
-        """No host would have us, and nobody else gets through: that is the answer for all.
+        """No host would have us, and nobody else gets through.
 
-        Trying each of those that wait on its own would hold workers for as long as the site is
-        down.
+        That is the answer for the one that was tried. The others wait, without an attempt, until
+        somebody got through: trying each on its own would keep workers busy for as long as the
+        site is down, and would tell us nothing new.
         """
-        claims = [claim, *self._waiting]
-        self._waiting.clear()
+        self._window = 1
+        self._berth.windows[self.path.key] = 1
         attempt = Attempt(self.source.name, self.path.hosts[-1].name)
-        async with trio.open_nursery() as nursery:
-            for failed in claims:
-                nursery.start_soon(self._fail_one, failed, outcome, attempt)
-
-    async def _fail_one(self, claim: Claim, outcome: Outcome, attempt: Attempt) -> None:
         outcomes = [outcome] * len(claim.delivery.envelope.recipients)
         try:
-            await self._ending.end(claim, outcomes, attempt, host_failed=True)
+            rest = await self._rest(outcome)
+            await self._desk.ending.end(claim, outcomes, attempt, retry=self._berth.terms.retry)
         except Exception:
             await self._excuse(claim)
+            rest = _OWN_TROUBLE
         else:
-            self._done(claim)
+            self._end(claim)
+        self._hand_back([], rest)
+
+    async def _rest(self, outcome: Outcome) -> float:
+        """Let the source rest at the site, or at this group of it; return for how many seconds."""
+        self._failures += 1
+        if self.path.is_shared:
+            # One group of many that share the site's limits: the others may well be reached.
+            retry = self._berth.terms.retry
+            rest = min(retry[0] / 4 * 2.0 ** min(self._failures - 1, 30), max(retry), 300.0)
+            self.rests_until = trio.current_time() + rest
+        else:
+            rest = await self._berth.fail()
+        event = {
+            "time": time.time(),
+            "event": "resting",
+            "site": self.path.site,
+            "source": self.source.name,
+            "wait": round(rest, 1),
+            "text": outcome.text,
+        }
+        self._desk.events.write(encode_event(event))
+        return rest
 
     async def _refuse(self, claim: Claim, text: str) -> None:
         """The envelope holds what must not be said to a host; no other host changes that."""
         outcome = Outcome(
             Disposition.BOUNCED, Blame.MESSAGE, status="5.6.0", text=f"cannot be sent: {text}"
         )
-        await self._fail_one(claim, outcome, Attempt(self.source.name))
+        outcomes = [outcome] * len(claim.delivery.envelope.recipients)
+        try:
+            await self._desk.ending.end(claim, outcomes, Attempt(self.source.name))
+        except Exception:
+            await self._excuse(claim)
+        else:
+            self._end(claim)
 
-    def _give_up_source(self, claim: Claim, error: SourceUnusable) -> None:
-        claims = [claim, *self._waiting]
-        self._waiting.clear()
-        self._misplaced(self.source, claims, error)
+    def _hand_back(self, begun: Sequence[Claim], wait: float) -> None:
+        """What cannot go this way just now; ``begun``: taken from the line already."""
+        self._held -= len(begun)
+        claims = [*begun, *self._take_waiting()]
+        if claims:
+            self._misplaced(claims, wait)

@@ -25,7 +25,7 @@ from relay.errors import (
     TlsFailed,
 )
 from relay.model import Claim, Outcome
-from relay.net.connect import connect
+from relay.net.egress import Egress
 from relay.net.stream import Stream
 from relay.net.tls import make_client_context
 from relay.smtp.client import (
@@ -99,6 +99,11 @@ class Peer:
     def tls(self) -> str:
         """TLS version and cipher, "" in clear."""
         return self._stream.protocol
+
+    @property
+    def dsn(self) -> bool:
+        """True when the host takes the parameters of RFC 3461 on."""
+        return self._smtp.capabilities.dsn
 
     @property
     def is_open(self) -> bool:
@@ -279,8 +284,8 @@ class Peer:
         self._stream.close()
 
 
-async def open_peer(path: Path, source: str, ehlo: str, *, ca_file: str) -> Peer:
-    """Open a session with the first host of ``path`` that will have one, from ``source``.
+async def open_peer(path: Path, egress: Egress, ehlo: str, *, ca_file: str) -> Peer:
+    """Open a session with the first host of ``path`` that will have one, out of ``egress``.
 
     Raises HostFailed when no host will, with the outcome of the last one tried (RFC 5321 §5.1);
     SourceUnusable when our own address is the trouble.
@@ -288,17 +293,19 @@ async def open_peer(path: Path, source: str, ehlo: str, *, ca_file: str) -> Peer
     failure: HostFailed | None = None
     for host in path.hosts:
         try:
-            return await _open_host(host, path, source, ehlo, ca_file)
+            return await _open_host(host, path, egress, ehlo, ca_file)
         except HostFailed as error:
             failure = error
     assert failure is not None, "a path has at least one host"
     raise failure
 
 
-async def _open_host(host: Host, path: Path, source: str, ehlo: str, ca_file: str) -> Peer:
+async def _open_host(
+    host: Host, path: Path, egress: Egress, ehlo: str, ca_file: str
+) -> Peer:
     """One host, with TLS as the path demands it. Raises HostFailed, SourceUnusable."""
     try:
-        return await _open(host, path.tls, source, ehlo, ca_file)
+        return await _open(host, path.tls, egress, ehlo, ca_file)
     except TlsFailed as error:
         if path.tls != "opportunistic":
             raise HostFailed(classify_error(error, "STARTTLS")) from error
@@ -308,17 +315,17 @@ async def _open_host(host: Host, path: Path, source: str, ehlo: str, ca_file: st
         raise HostFailed(classify_error(error)) from error
     # Nothing demanded TLS, and this host's is broken: RFC 7435 §3, better in clear than not.
     try:
-        return await _open(host, "none", source, ehlo, ca_file)
+        return await _open(host, "none", egress, ehlo, ca_file)
     except SourceUnusable:
         raise
     except NetworkError as error:
         raise HostFailed(classify_error(error)) from error
 
 
-async def _open(host: Host, level: TlsLevel, source: str, ehlo: str, ca_file: str) -> Peer:
+async def _open(host: Host, level: TlsLevel, egress: Egress, ehlo: str, ca_file: str) -> Peer:
     stream: Stream | None = None
     with trio.move_on_after(_CONNECT_PATIENCE):
-        stream = await connect(host.address, host.port, source=source)
+        stream = await egress.connect(host.address, host.port)
     if stream is None:
         raise PeerSilent(f"cannot connect to {host.address} port {host.port}: timed out")
     peer = Peer(stream, host, ehlo)

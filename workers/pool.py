@@ -1,52 +1,73 @@
-"""The pool of a worker process: claims what may go, finds source and path, fills the lanes.
+"""The pool of a worker process: what it holds, who brings it, who carries it.
 
     Pool.run
-    ├── _claim_from ...     one per shard: claim, place, sleep until there may be more
-    ├── Lane sessions ...   one task per open SMTP session
+    ├── Feeder.run ...      one per pool × site with something ready: gate, claim (feeder.py)
+    ├── Lane sessions ...   one task per open SMTP session (lane.py)
     ├── _place_slowly ...   deliveries whose path is not known yet: DNS must not hold up the others
-    ├── _renew              a sign of life for everything held
+    ├── _announce           signs of life: of us, of what we hold, of our connections
+    ├── _promote            what is due becomes ready
     ├── _reclaim            what dead workers held
     ├── _forward            deliveries on their way between shards
-    └── _adopt              queues whose pool has gone from the configuration
+    ├── _scan               lanes that were not in the news, or belong to nobody who is alive
+    └── Sweep.run           what has waited too long (sweep.py)
 
 Stopping has two phases: claim nothing more, give back what was not begun; then let sessions
 finish what they hold, for at most the grace time.
 """
 
 import logging
-import math
 import os
-import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import trio
 
 from relay.config import Config
 from relay.config.schema import Source
-from relay.errors import SourceUnusable, StoreError, StoreUnavailable
-from relay.events import EventLog, encode_event
+from relay.errors import StoreError, StoreUnavailable
+from relay.events import EventLog
 from relay.model import Claim, Outcome
-from relay.store.keys import SHARDS, make_tag
+from relay.store.gate import Gates
+from relay.store.keys import (
+    NOWHERE,
+    SHARDS,
+    SHUT,
+    UNKNOWN,
+    make_queue,
+    make_tag,
+    read_lane,
+)
 from relay.store.queue import Store
-from workers.choice import Choice
+from relay.store.suspension import Suspensions
+from workers.berth import Berth
+from workers.desk import ANNOUNCE, Desk, make_egresses
 from workers.ending import Ending
+from workers.feeder import Feeder, Nowhere, Place, Surveyor
+from workers.feeder import Shut as ShutFeeder
 from workers.lane import Lane
-from workers.route import Path, Router, find_family
+from workers.route import NoAddress, Path, Router, find_family
 from workers.schedule import is_expired
+from workers.sweep import Sweep
 
 _log = logging.getLogger("outgate.worker")
 
-_MOST = 100  # deliveries of one claim
-_OCTETS = 4 << 20  # bodies of one claim
-_INLINE = 32 * 1024  # bodies up to this size come with the claim; Lua copies them twice
-_HELD_OCTETS = 128 << 20  # above this, claims come without bodies
-# A claim that brought little was too early: a pause lets more gather, and costs this much delay.
-_PAUSE = 0.010
-# Wake-ups can be missed (they are published to whoever listens, once): look anyway, s.
-_LOOK = 5.0
+_PROMOTE = 1.0  # what others have deferred may be due before we know, s
 _FORWARD = 10.0
-_ADOPT = 30.0
-_NO_SOURCE = 15.0  # while no source is to be had, look again after this long
+_FAMILY = 300.0  # a site without addresses of a family is asked for them again after this long, s
+_LOOK_UPS = 200  # of sites, at a time
+_CROWDED = 1.0  # a host group with enough in hand is left alone for this long, s
+_TAGS = {make_tag(shard): shard for shard in range(SHARDS)}
+
+
+@dataclass(slots=True)
+class Held:
+    """A delivery in hand, and where it came from."""
+
+    claim: Claim
+    feeder: Feeder
+    lane: str
+    berth: Berth | None
+    since: float  # trio time
 
 
 class Pool:
@@ -61,58 +82,85 @@ class Pool:
         router: Router,
         events: EventLog,
     ) -> None:
-        self._config = config
+        self.stopping = False
+        self.held: dict[str, Held] = {}  # by delivery id
+        self.worker = os.urandom(5).hex()
         self._settings = config.delivery
         self._store = store
-        self._router = router
-        self._events = events
-        self._ending = Ending(config, store, events)
-        self._choice = Choice(config, sources)
-        self._lanes: dict[tuple[str, str], Lane] = {}
-        self._held: dict[str, Claim] = {}  # by delivery id
-        self._held_octets = 0
-        self._asked = 0  # deliveries that claims under way may bring
-        self._room = trio.lowlevel.ParkingLot()
-        self._bells: dict[tuple[int, str], trio.Event] = {}  # by shard and pool
-        self._worker = os.urandom(5).hex()
+        ours = {source.name: source for source in sources}
+        self.desk = Desk(
+            config=config,
+            store=store,
+            gates=Gates(store.link, lease=config.delivery.claim),
+            router=router,
+            ending=Ending(config, store, events),
+            events=events,
+            worker=self.worker,
+            sources=ours,
+            egresses=make_egresses(ours.values()),
+            suspensions=Suspensions(store.link),
+            tenant_rates={t.name: t.rate.windows for t in config.tenant if t.rate},
+        )
+        self._lanes: dict[tuple[str, str], Lane] = {}  # by source and host group
+        self._feeders: dict[tuple[str, str, str], Feeder] = {}  # by pool, pin and site
+        self._berths: dict[tuple[str, str], Berth] = {}  # by source and site
+        self._expected = 0  # deliveries that claims under way may bring
+        self._unproven = 0  # ... in hand, for sites that have taken nothing from us lately
         self._claims = 0
-        self._stopping = False
-        self._nursery: trio.Nursery
+        self._look_ups = trio.Semaphore(_LOOK_UPS)
+        self._scan_bell = trio.Event()
+        self._promote_bell = trio.Event()
+        self._nursery: trio.Nursery | None = None  # while we work
 
     def __repr__(self) -> str:
-        return f"<Pool {' '.join(self._choice.sources)}: {len(self._held)} held, {len(self._lanes)} lanes>"
+        return f"<Pool {' '.join(self.desk.sources)}: {len(self.held)} held, {len(self._lanes)} lanes>"
 
-    def ring(self, tag: str) -> None:
-        """Something may go in the shard with this hash tag (in any, for ""): look now."""
-        for (shard, _), bell in self._bells.items():
-            if not tag or tag == make_tag(shard):
-                bell.set()
+    def ring(self, news: str) -> None:
+        """Hear what was published: "lane TAG LANE", "site SITE", "suspensions", "agenda", or ""."""
+        kind, _, rest = news.partition(" ")
+        if kind == "lane":
+            tag, _, lane = rest.partition(" ")
+            if tag in _TAGS:
+                self._note(_TAGS[tag], lane)
+        elif kind == "site":
+            for feeder in self._feeders.values():
+                if feeder.site == rest:
+                    feeder.ring()
+        elif kind == "agenda":
+            self._promote_bell.set()
+        else:
+            self._scan_bell.set()
 
     async def run(self, stop: trio.Event) -> None:
         """Work until ``stop`` is set, then finish what is held."""
+        await self._announce_once()
         async with trio.open_nursery() as background:
+            background.start_soon(self._announce)
             background.start_soon(self._renew)
+            background.start_soon(self.desk.watch_sources)
             background.start_soon(self._every, self._settings.claim / 2, self._reclaim)
             background.start_soon(self._every, _FORWARD, self._forward)
-            background.start_soon(self._every, _ADOPT, self._adopt)
             async with trio.open_nursery() as deliveries:
                 self._nursery = deliveries
                 async with trio.open_nursery() as intake:
-                    for shard in range(SHARDS):
-                        for pool in self._choice.pools:
-                            intake.start_soon(self._claim_from, shard, pool)
+                    intake.start_soon(self._scan)
+                    intake.start_soon(self._promote)
+                    intake.start_soon(Sweep(self.desk, self).run)
                     await stop.wait()
-                    self._stopping = True
+                    self.stopping = True
                     intake.cancel_scope.cancel()
                 await self._drain(deliveries)
             background.cancel_scope.cancel()
+        await self.desk.leave()
 
     async def _drain(self, deliveries: trio.Nursery) -> None:
         deliveries.cancel_scope.deadline = trio.current_time() + self._settings.grace
+        for feeder in self._feeders.values():
+            feeder.ring()
         left = [claim for lane in self._lanes.values() for claim in lane.stop()]
         await self._give_back(left)
 
-    async def _give_back(self, claims: list[Claim]) -> None:
+    async def _give_back(self, claims: Sequence[Claim], wait: float = 0.0) -> None:
         """Claims that were not begun: others can have them at once. Bounded in time.
 
         What cannot be given back, and what is cut off when the grace time ends, ``reclaim`` finds
@@ -121,106 +169,178 @@ class Pool:
         with trio.move_on_after(self._settings.grace):
             async with trio.open_nursery() as nursery:
                 for claim in claims:
-                    nursery.start_soon(self._ending.give_back, claim)
-                    self._finish(claim)
+                    nursery.start_soon(self._return, claim, wait)
 
-    # -- claiming -----------------------------------------------------------------------------
+    # -- feeders ------------------------------------------------------------------------------
 
-    async def _claim_from(self, shard: int, pool: str) -> None:
-        while True:
-            # Before the look: a ring during the look must not be forgotten.
-            bell = self._bells[shard, pool] = trio.Event()
-            try:
-                found, wait = await self._look(shard, pool)
-            except (StoreUnavailable, StoreError) as error:
-                _log.warning("%s; trying again", error)
-                await trio.sleep(1)
-                continue
-            if found >= _MOST // 2:
-                continue
-            if found:
-                await trio.sleep(_PAUSE)
-                continue
-            with trio.move_on_after(min(max(wait, _PAUSE), _LOOK)):
-                await bell.wait()
-                await trio.sleep(_PAUSE)
+    def _note(self, shard: int, lane: str) -> None:
+        """A lane has something ready: let its feeder know, if it is ours to feed."""
+        name = read_lane(lane)
+        if self._nursery is None or self.stopping or not self._serves(name.pool, name.source):
+            return
+        key = (name.pool, name.source, name.site)
+        feeder = self._feeders.get(key)
+        if feeder is None:
+            feeder = self._feeders[key] = self._make_feeder(*key)
+        if feeder.add((shard, lane)):
+            self._spawn(self._feed, key, feeder)
 
-    async def _look(self, shard: int, pool: str) -> tuple[int, float]:
-        """Claim once and place; return how many there were, and when to look again (s)."""
-        if not self._choice.can_send(pool):
-            return 0, 1.0
-        while (room := self._settings.in_flight - len(self._held) - self._asked) <= 0:
-            await self._room.park()
-        most = min(_MOST, room)
-        self._asked += most
+    def _serves(self, pool: str, source: str) -> bool:
+        members = self.desk.config.pool.get(pool, {})
+        if source:
+            return source in self.desk.sources and source in members
+        return any(weight and name in self.desk.sources for name, weight in members.items())
+
+    def _make_feeder(self, pool: str, pin: str, site: str) -> Feeder:
+        if site == UNKNOWN:
+            return Surveyor(
+                pool, pin, site, desk=self.desk, hands=self,
+                start=self._spawn, look_ups=self._look_ups,
+            )  # fmt: skip
+        kind = {NOWHERE: Nowhere, SHUT: ShutFeeder}.get(site, Feeder)
+        return kind(pool, pin, site, desk=self.desk, hands=self)
+
+    async def _feed(self, key: tuple[str, str, str], feeder: Feeder) -> None:
+        await feeder.run()
+        # News that came after its last look has started a task of its own, or a new feeder.
+        if not feeder.places and self._feeders.get(key) is feeder:
+            del self._feeders[key]
+
+    def list_feeders(self) -> list[Feeder]:
+        """Return those that know of something to feed."""
+        return list(self._feeders.values())
+
+    def find_room(self, *, proven: bool) -> int:
+        """Return how many deliveries more the process can hold.
+
+        Sites that have taken nothing from us yet may be many that hang: they share one half.
+        """
+        most = self._settings.in_flight
+        room = most - len(self.held) - self._expected
+        return room if proven else min(room, most // 2 - self._unproven)
+
+    def find_berth(self, source: str, pool: str, site: str) -> Berth:
+        """Return what a source has at a site."""
+        berth = self._berths.get((source, site))
+        if berth is None:
+
+            def find_share() -> float:
+                weights = self.desk.find_weights(pool)
+                return weights.get(source, 1) / max(1, sum(weights.values()))
+
+            berth = self._berths[source, site] = Berth(
+                source,
+                self.desk.router.sites.find(site),
+                self.desk.gates,
+                worker=self.worker,
+                find_share=find_share,
+            )
+            self._forget_idle()
+        return berth
+
+    def _forget_idle(self) -> None:
+        """Keep what is remembered of sites and host groups within bounds."""
+        if len(self._berths) > 2 * self._settings.in_flight:
+            self._lanes = {k: lane for k, lane in self._lanes.items() if not lane.is_idle}
+            self._berths = {k: b for k, b in self._berths.items() if b.held or b.connections}
+
+    def expect(self, count: int) -> None:
+        """So many deliveries may come (negative: have come, or will not)."""
+        self._expected += count
+
+    def make_token(self) -> str:
+        """Return a token that was never used."""
         self._claims += 1
-        try:
-            # Shielded: what a claim has brought must be known, or it lies idle until its lease
-            # ends. The link's patience is bounded.
-            with trio.CancelScope(shield=True):
-                claimed = await self._store.claim(
-                    shard,
-                    pool,
-                    token=f"{self._worker}-{self._claims}",
-                    most=most,
-                    octets=_OCTETS,
-                    inline=_INLINE if self._held_octets < _HELD_OCTETS else 0,
-                )
-        finally:
-            self._asked -= most
-            if self._room:
-                self._room.unpark_all()  # less came than was asked for: there is room again
-        for claim in claimed.claims:
-            # It may be one that we held before: its claim ran out, and it came back to us.
-            before = self._held.get(claim.delivery.id)
-            self._held_octets += len(claim.body or b"") - len(before.body or b"" if before else b"")
-            self._held[claim.delivery.id] = claim
-            self._place(claim, pool)
-        return len(claimed.claims), math.inf if claimed.wait is None else claimed.wait
+        return f"{self.worker}-{self._claims}"
+
+    # -- in hand ------------------------------------------------------------------------------
+
+    def take(self, claim: Claim, feeder: Feeder, lane: str, source: str) -> None:
+        """Take a delivery in hand, and find its way."""
+        # It may be one that we held before: its claim ran out, and it came back to us.
+        if claim.delivery.id in self.held:
+            self._finish(self.held[claim.delivery.id].claim)
+        berth = self.find_berth(source, feeder.pool, feeder.site) if source else None
+        if berth is not None:
+            berth.held += 1
+        if berth is None or not berth.is_proven:
+            self._unproven += 1
+        self.held[claim.delivery.id] = Held(claim, feeder, lane, berth, trio.current_time())
+        self._place(claim, self.desk.sources.get(source))
 
     def _finish(self, claim: Claim) -> None:
         """A claim has ended: there is room for another."""
-        if self._held.get(claim.delivery.id) is claim:
-            del self._held[claim.delivery.id]
-            self._held_octets -= len(claim.body or b"")
-        if self._room:
-            self._room.unpark()
+        held = self.held.get(claim.delivery.id)
+        if held is None or held.claim is not claim:
+            return
+        del self.held[claim.delivery.id]
+        if held.berth is not None:
+            held.berth.held -= 1
+        self._unproven = max(0, self._unproven - 1)
+        held.feeder.ring()
 
-    # -- placing ------------------------------------------------------------------------------
-
-    def _place(self, claim: Claim, pool: str) -> None:
+    def _place(self, claim: Claim, source: Source | None) -> None:
         """Give a claim to a lane: now if the path is known, otherwise as soon as it is."""
-        if self._stopping:
+        delivery = claim.delivery
+        if self.stopping:
             self._start(self._return, claim)
             return
-        if is_expired(claim.delivery.accepted, time.time(), self._settings.expire):
+        if is_expired(delivery.accepted, self.desk.now(), self._settings.expire):
             self._start(self._end_expired, claim)
             return
-        source = self._choice.choose(claim, pool)
-        if source is None:
-            # Our own trouble is no attempt: the message waits, and its retries do not grow.
-            self._start(self._wait_for_source, claim)
-            return
-        path = self._router.find_now(claim.delivery.domain, find_family(source.address))
+        family = find_family(source.address) if source else None
+        path = self.desk.router.find_now(delivery.domain, family)
         if path is not None:
-            self._find_lane(source, path).put(claim)
+            self._follow(claim, source, path)
         else:
             self._start(self._place_slowly, claim, source)
 
-    async def _place_slowly(self, claim: Claim, source: Source) -> None:
-        path = await self._router.find(claim.delivery.domain, find_family(source.address))
-        if not isinstance(path, Path):
-            await self._end_for_all(claim, path)
-        elif self._stopping:
-            await self._return(claim)
+    async def _place_slowly(self, claim: Claim, source: Source | None) -> None:
+        family = find_family(source.address) if source else None
+        found = await self.desk.router.find(claim.delivery.domain, family)
+        if isinstance(found, Path):
+            self._follow(claim, source, found)
+        elif isinstance(found, NoAddress) and source and self._has_family(claim, found):
+            await self._leave_to_other_family(claim, source)
         else:
-            self._find_lane(source, path).put(claim)
+            await self._end_for_all(claim, found)
 
-    def _start(self, role: Callable[..., Awaitable[None]], claim: Claim, *more: Source) -> None:
-        self._nursery.start_soon(self._attend, role, claim, *more)
+    def _follow(self, claim: Claim, source: Source | None, path: Path) -> None:
+        held = self.held[claim.delivery.id]
+        if source is None or held.berth is None or path.site != held.feeder.site:
+            self._start(self._move, claim, path.site)
+            return
+        lane = self._find_lane(source, path, held.berth)
+        rest = lane.rests_until - trio.current_time()
+        if rest > 0 or (path.is_shared and not lane.has_room):
+            self._start(self._pause, claim, max(rest, _CROWDED))
+        else:
+            lane.put(claim)
+
+    def _find_lane(self, source: Source, path: Path, berth: Berth) -> Lane:
+        lane = self._lanes.get((source.name, path.key))
+        if lane is None:
+            lane = self._lanes[source.name, path.key] = Lane(
+                source, path, berth, desk=self.desk, spawn=self._spawn,
+                done=self._finish, misplaced=self._misplace,
+            )  # fmt: skip
+        elif lane.path is not path:
+            lane.path = path
+        return lane
+
+    def _misplace(self, claims: Sequence[Claim], wait: float) -> None:
+        """What a lane cannot carry now goes back, without an attempt."""
+        self._spawn(self._give_back, claims, wait)
+
+    def _start(self, role: Callable[..., Awaitable[None]], claim: Claim, *more: object) -> None:
+        self._spawn(self._attend, role, claim, *more)
+
+    def _spawn(self, role: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(role, *arguments)
 
     async def _attend(
-        self, role: Callable[..., Awaitable[None]], claim: Claim, *more: Source
+        self, role: Callable[..., Awaitable[None]], claim: Claim, *more: object
     ) -> None:
         """Do something about one claim.
 
@@ -233,78 +353,142 @@ class Pool:
             _log.exception("%s: left alone until its claim ends", claim.delivery.id)
             self._finish(claim)
 
-    def _find_lane(self, source: Source, path: Path) -> Lane:
-        lane = self._lanes.get((source.name, path.key))
-        if lane is None or lane.path is not path:
-            lane = self._renew_lane(source, path)
-        return lane
-
-    def _renew_lane(self, source: Source, path: Path) -> Lane:
-        """Make a lane, or let an old one know the path's present hosts."""
-        key = (source.name, path.key)
-        lane = self._lanes.get(key)
-        if lane is not None:
-            lane.path = path
-            return lane
-        if len(self._lanes) >= 2 * self._settings.in_flight:
-            self._lanes = {k: lane for k, lane in self._lanes.items() if not lane.is_idle}
-        lane = self._lanes[key] = Lane(
-            source,
-            path,
-            settings=self._settings,
-            store=self._store,
-            ending=self._ending,
-            nursery=self._nursery,
-            done=self._finish,
-            misplaced=self._replace,
-        )
-        return lane
-
-    def _replace(self, source: Source, claims: list[Claim], error: SourceUnusable) -> None:
-        """A source's address is not on this machine (any more): rest it, move its work."""
-        rest = self._choice.rest(source)
-        if rest is not None:
-            _log.error("source %s: %s; resting it for %d s", source.name, error, rest)
-            event = {
-                "time": time.time(),
-                "event": "suspended",
-                "source": source.name,
-                "text": str(error),
-                "wait": rest,
-            }
-            self._events.write(encode_event(event))
-        for claim in claims:
-            self._place(claim, claim.delivery.pool)
-
     # -- ends without an attempt -----------------------------------------------------------------
 
     async def _end_expired(self, claim: Claim) -> None:
-        await self._ending.end_expired(claim)
+        await self.desk.ending.end_expired(claim)
         self._finish(claim)
 
     async def _end_for_all(self, claim: Claim, outcome: Outcome) -> None:
         count = len(claim.delivery.envelope.recipients)
-        await self._ending.end(claim, [outcome] * count, host_failed=True)
+        await self.desk.ending.end(claim, [outcome] * count)
         self._finish(claim)
 
-    async def _wait_for_source(self, claim: Claim) -> None:
-        await self._ending.give_back(claim, wait=_NO_SOURCE)
+    async def _return(self, claim: Claim, wait: float = 0.0) -> None:
+        """It was not begun: others can have it, at once or when something has changed."""
+        await self.desk.ending.give_back(claim, wait=wait)
         self._finish(claim)
 
-    async def _return(self, claim: Claim) -> None:
-        """It came when we were about to stop: others can have it at once."""
-        await self._ending.give_back(claim)
+    async def _move(self, claim: Claim, site: str) -> None:
+        """Its domain's mail goes to another site than was thought."""
+        held = self.held[claim.delivery.id]
+        await self._return(claim)
+        queue = self._find_queue(held)
+        await self._store.assign(claim.shard, queue, held.lane, site)
+
+    async def _pause(self, claim: Claim, wait: float) -> None:
+        """Its host group rests, or has enough in hand; others of the site go on."""
+        held = self.held[claim.delivery.id]
+        await self._return(claim, wait)
+        await self._store.pause(claim.shard, self._find_queue(held), held.lane, wait)
+
+    @staticmethod
+    def _find_queue(held: Held) -> str:
+        delivery = held.claim.delivery
+        return make_queue(
+            delivery.tenant, delivery.domain, delivery.priority, read_lane(held.lane).source
+        )
+
+    def _has_family(self, claim: Claim, found: NoAddress) -> bool:
+        """Tell whether some source of the pool that is alive could reach the host."""
+        sources = {source.name: source for source in self.desk.config.source}
+        return any(
+            find_family(sources[name].address) is found.family
+            for name in self.desk.find_weights(claim.delivery.pool)
+            if name in sources
+        )
+
+    async def _leave_to_other_family(self, claim: Claim, source: Source) -> None:
+        """The host has no address that this source reaches: those that can have it to themselves."""
+        held = self.held[claim.delivery.id]
+        self.desk.exclude(held.feeder.site, find_family(source.address), _FAMILY)
+        pinned = bool(read_lane(held.lane).source)
+        await self.desk.ending.give_back(claim, source="" if pinned else None)
         self._finish(claim)
 
     # -- background ---------------------------------------------------------------------------
 
+    async def _announce_once(self) -> None:
+        try:
+            for source in self.desk.sources.values():
+                await self.desk.try_source(source)
+            await self.desk.announce()
+            await self.desk.read_suspensions()
+        except (StoreUnavailable, StoreError) as error:
+            _log.warning("%s; trying again", error)
+
+    async def _announce(self) -> None:
+        while True:
+            await trio.sleep(ANNOUNCE)
+            try:
+                await self.desk.announce()
+                await self.desk.read_suspensions()
+            except (StoreUnavailable, StoreError) as error:
+                _log.warning("%s; trying again", error)
+
     async def _renew(self) -> None:
+        """A sign of life for what we hold."""
         while True:
             await trio.sleep(self._settings.claim / 3)
             try:
-                await self._store.renew(list(self._held.values()))
+                await self._store.renew([held.claim for held in self.held.values()])
+                await self._renew_slots()
             except (StoreUnavailable, StoreError) as error:
                 _log.warning("cannot renew claims: %s", error)
+
+    async def _renew_slots(self) -> None:
+        for (source, site), berth in list(self._berths.items()):
+            if berth.connections:
+                pairs = [(source, connection) for connection in berth.connections]
+                berth.lost.update(await self.desk.gates.renew_slots(site, pairs))
+
+    async def _promote(self) -> None:
+        """Let what is due go, when it is."""
+        while True:
+            self._promote_bell = trio.Event()
+            try:
+                wait = await self._store.promote_all()
+            except (StoreUnavailable, StoreError) as error:
+                _log.warning("%s; trying again", error)
+                wait = _PROMOTE
+            with trio.move_on_after(min(wait, _PROMOTE)):
+                await self._promote_bell.wait()
+
+    async def _scan(self) -> None:
+        """Look through all lanes: at the start, when news may have been missed, and now and then."""
+        while True:
+            self._scan_bell = trio.Event()
+            try:
+                await self.desk.read_suspensions()
+                for shard in range(SHARDS):
+                    for lane in await self._store.list_lanes(shard):
+                        self._note(shard, lane)
+                        await self._take_over(shard, lane)
+                for feeder in self.list_feeders():
+                    feeder.ring()
+            except (StoreUnavailable, StoreError) as error:
+                _log.warning("%s; trying again", error)
+                await trio.sleep(1)
+                continue
+            with trio.move_on_after(self._settings.claim / 2):
+                await self._scan_bell.wait()
+
+    async def _take_over(self, shard: int, lane: str) -> None:
+        """A lane that nobody alive serves: its source is gone, or its pool from the configuration.
+
+        A pool that is unknown here may be served elsewhere, while a new configuration is rolled
+        out; then somebody announces it.
+        """
+        name = read_lane(lane)
+        if name.source and not self.desk.is_served(name.pool, name.source):
+            await self._store.unpin(shard, lane)
+        elif name.pool not in self.desk.config.pool and not self.desk.is_served(name.pool):
+            pools = self.desk.config.pool
+            pool = next(
+                (t.pool for t in self.desk.config.tenant if t.name == name.tenant), next(iter(pools))
+            )
+            if await self._store.adopt(shard, lane, pool):
+                _log.warning("lane %s: its pool is served by nobody, %s takes it", lane, pool)
 
     async def _every(self, seconds: float, role: Callable[[int], Awaitable[None]]) -> None:
         """Do a role's round for all shards, from time to time."""
@@ -318,12 +502,8 @@ class Pool:
 
     async def _reclaim(self, shard: int) -> None:
         for event in await self._store.reclaim(shard):
-            self._events.write(event)
+            self.desk.events.write(event)
 
     async def _forward(self, shard: int) -> None:
         for delivery in await self._store.read_outbox(shard):
             await self._store.forward(delivery)
-
-    async def _adopt(self, shard: int) -> None:
-        for queue, pool in await self._store.adopt(shard):
-            _log.warning("queue %s: its pool is not configured any more, %s takes it", queue, pool)

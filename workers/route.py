@@ -10,6 +10,7 @@ a route is temporary: a bounce cannot be called back, and a zone with a slip in 
 repaired within the days that a message may wait.
 """
 
+import dataclasses
 import hashlib
 import ipaddress
 import math
@@ -64,8 +65,8 @@ class Path:
     key: str  # the same for the same host group, site and TLS level, whatever the order of hosts
     hosts: tuple[Host, ...]  # in order of trial; never empty
     tls: TlsLevel
-    connections: int  # of one source
     messages_per_connection: int
+    is_shared: bool = False  # the site has an entry: other host groups may belong to it
 
 
 class NoAddress(Outcome, frozen=True, kw_only=True):
@@ -313,8 +314,8 @@ class Router:
             key=f"{terms.name}/{group}/{terms.tls}",
             hosts=tuple(host for tier in tiers for addresses in tier for host in addresses),
             tls=terms.tls,
-            connections=min(terms.source_connections, terms.connections or 1 << 30),
             messages_per_connection=terms.messages_per_connection,
+            is_shared=terms.name in self.sites,
         )
         return _Plan(path, tiers, trio.current_time() + keep)
 
@@ -351,9 +352,7 @@ def _draw(plan: _Plan, chance: random.Random) -> Path:
         for host in _shuffle(tier, chance):
             hosts += _shuffle(host, chance)
     path = plan.path
-    return Path(
-        path.site, path.key, tuple(hosts), path.tls, path.connections, path.messages_per_connection
-    )
+    return dataclasses.replace(path, hosts=tuple(hosts))
 
 
 def _shuffle(items: Sequence[_T], chance: random.Random) -> Sequence[_T]:

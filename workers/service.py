@@ -14,7 +14,7 @@ from relay.config import Config
 from relay.config.schema import Source
 from relay.errors import SourceUnusable, StartError
 from relay.events import EventLog
-from relay.net.connect import bind_source
+from relay.net.egress import make_egress
 from relay.net.tls import make_client_context
 from relay.ready import say_ready
 from relay.signals import wait_for_stop
@@ -36,7 +36,7 @@ async def serve(config: Config, names: tuple[str, ...] = ()) -> None:
     Raises StartError when no source can be used, or the store cannot.
     """
     sources = [source for source in config.source if not names or source.name in names]
-    check_sources(sources)
+    await check_sources(sources)
     if any(site.tls == "verify" for site in config.site):
         make_client_context(verify=True, ca_file=config.delivery.ca_file)  # fails now or never
     link = Link(find_url(config), timeout=config.store.timeout)
@@ -48,12 +48,12 @@ async def serve(config: Config, names: tuple[str, ...] = ()) -> None:
         await link.aclose()
 
 
-def check_sources(sources: list[Source]) -> None:
-    """Try to bind each source: one that cannot be is reported, none that can is a StartError."""
+async def check_sources(sources: list[Source]) -> None:
+    """Try each source: one that cannot be used is reported, none that can is a StartError."""
     problems = {}
     for source in sources:
         try:
-            bind_source(source.address).close()
+            await make_egress(source).check()
         except SourceUnusable as error:
             problems[source.name] = str(error)
     if sources and len(problems) == len(sources):

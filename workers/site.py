@@ -14,7 +14,8 @@ when the best hosts are gone.
 A [[site]] without ``mx`` and ``domains`` that has a provider's name overrides the limits that it
 sets, in the provider's entry (a ``tls`` of "opportunistic", the default, counts as not set: who
 wants less than the provider's entry demands gives ``mx`` as well). Under another name it matches
-everything.
+everything, and its terms hold for each set of MX hosts by itself: what is left over is not one
+receiver, and one that is down must not hold up the others.
 """
 
 import difflib
@@ -59,8 +60,15 @@ class Sites:
             *(_override(site, shipped.get(site.name)) for site in config.site),
             *(site for site in shipped.values() if site.name not in named),
         ]
-        self._terms = {site.name: _make_terms(site, config.delivery) for site in self._sites}
+        self._terms = {
+            site.name: _make_terms(site, config.delivery)
+            for site in self._sites
+            if site.mx or site.domains
+        }
         self._others: dict[str, Terms] = {}
+
+        everything = (site for site in self._sites if not site.mx and not site.domains)
+        self._default = next(everything, Site(name=""))
 
     def __contains__(self, name: str) -> bool:
         """Tell whether a site of that name has an entry."""
@@ -69,18 +77,24 @@ class Sites:
     def match(self, domain: str, hosts: Sequence[str]) -> Terms | None:
         """Return the terms for a recipient domain whose best hosts are these, if it has an entry.
 
-        All names in lower case, without the final dot.
+        All names in lower case, without the final dot. None: its MX set is its site (``find``).
         """
         for site in self._sites:
+            if not site.mx and not site.domains:
+                return None
             if _matches(site, domain, hosts):
                 return self._terms[site.name]
         return None
 
     def find(self, name: str) -> Terms:
-        """Return the terms of a site known by its name: the defaults if it has no entry."""
+        """Return the terms of a site known by its name.
+
+        Without an entry of its own it has those of the one that matches everything, or the defaults.
+        """
         terms = self._terms.get(name) or self._others.get(name)
         if terms is None:
-            terms = self._others[name] = _make_terms(Site(name=name), self._delivery)
+            site = msgspec.structs.replace(self._default, name=name)
+            terms = self._others[name] = _make_terms(site, self._delivery)
             if len(self._others) > CACHE_SIZE:
                 del self._others[next(iter(self._others))]
         return terms
@@ -121,8 +135,6 @@ def matches_any(patterns: Iterable[str], name: str) -> bool:
 
 
 def _matches(site: Site, domain: str, hosts: Sequence[str]) -> bool:
-    if not site.mx and not site.domains:
-        return True
     if matches_any(site.domains, domain):
         return True
     return bool(site.mx and hosts) and all(matches_any(site.mx, host) for host in hosts)

@@ -29,18 +29,21 @@ class SiteLimits:
 
     site: str
     connections: int  # 0: no limit
-    source_connections: int
     rates: tuple[Rate, ...] = ()
     source_rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What one of our sources could do at a site: take ``room`` deliveries; it has connections."""
+    """What one of our sources could do at a site: take ``room`` deliveries.
+
+    It has so many connections there, and may have ``most``.
+    """
 
     source: str
     room: int
     connections: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,10 @@ class Gates:
     ) -> Reserved:
         """Ask for up to ``backlog`` deliveries; ``weights``: of all sources that are alive."""
         arguments: list[Part] = [pool, limits.site, backlog]
-        arguments += [limits.connections, limits.source_connections]
-        arguments += [_write(limits.rates), _write(limits.source_rates), len(wants)]
+        arguments += [limits.connections, _write(limits.rates), _write(limits.source_rates)]
+        arguments.append(len(wants))
         for want in wants:
-            arguments += (want.source, want.room, want.connections)
+            arguments += (want.source, want.room, want.connections, want.most)
         for name, weight in weights.items():
             arguments += (name, weight)
         wait, why, *pairs = await self._link.run("reserve", _key(limits.site), *arguments)
@@ -117,8 +120,10 @@ class Gates:
 
     # -- connections --------------------------------------------------------------------------
 
-    async def take_slot(self, limits: SiteLimits, source: str, connection: str) -> bool:
-        """Lease a connection from ``source``; False when there are as many as there may be."""
+    async def take_slot(
+        self, limits: SiteLimits, source: str, connection: str, most: int
+    ) -> bool:
+        """Lease a connection from ``source``, which may have ``most``; False when it has them."""
         return bool(
             await self._link.run(
                 "take_slot",
@@ -128,7 +133,7 @@ class Gates:
                 connection,
                 self._lease,
                 limits.connections,
-                limits.source_connections,
+                most,
             )
         )
 
@@ -141,7 +146,6 @@ class Gates:
             source,
             connection,
             limits.connections,
-            limits.source_connections,
         )
 
     async def renew_slots(self, site: str, pairs: Iterable[tuple[str, str]]) -> list[str]:

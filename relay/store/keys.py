@@ -42,7 +42,7 @@ queued mail invisible.
                                     was served last
     {ogN}:agenda            zset    queue with due deliveries -> ms of    defer        promote
                                     the first
-    {ogN}:closed            hash    queue, or */domain, that is suspended close        close
+    {ogN}:closed            hash    queue, or */domain, that is suspended suspend      resume
                                     -> ms until when
     {ogN}:watch             hash    when reclaim last looked (seen), since reclaim     never
                                     when without a gap (since), ms, and
@@ -76,8 +76,8 @@ A delivery is at every moment in exactly one of ready, due, claims, outbox (test
 A *queue* is ``tenant/domain``, with ``/urgent`` or ``/bulk`` behind it for those priorities, and
 ``@source`` for what must go from one source. A *lane* is ``pool/priority/tenant/site``: the queues of
 one tenant and priority at one site that one pool may send; for pinned queues the pool is
-``pool@source``. The lane's site is empty while nobody has looked up where its domains' mail goes,
-and NOWHERE when it cannot be told.
+``pool@source``. Some lanes have no place for a site: it is empty while nobody has looked up where its
+domains' mail goes, NOWHERE when that cannot be told, and SHUT for queues that are suspended.
 """
 
 import zlib
@@ -85,7 +85,9 @@ from typing import NamedTuple
 
 SHARDS = 16
 WAKE_CHANNEL = "og:wake"
-NOWHERE = "-"  # the site of queues that have no route: their deliveries end without a gate
+UNKNOWN = ""
+NOWHERE = "-"
+SHUT = "!"
 
 # name -> number of parts after it. The Lua side of each is generated from this (scripts.py).
 SHAPES = {

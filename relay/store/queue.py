@@ -15,8 +15,10 @@ Each is one script, hence atomic and, with the server's append-only file, on dis
 What a lost reply means for each stands at the method. See DESIGN.md beside this file.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import trio
@@ -25,7 +27,7 @@ from relay.config import Config
 from relay.errors import StoreError, StoreFull, StoreUnavailable
 from relay.events import decode_event
 from relay.model import Claim, Delivery, Envelope, read_home
-from relay.store.keys import find_shard, make_key, make_queue, read_lane, read_queue
+from relay.store.keys import SHARDS, find_shard, make_key, make_queue, read_lane, read_queue
 from relay.store.link import Link, Part, Pending
 from relay.store.view import View
 
@@ -45,6 +47,7 @@ _BODY_MARGIN = 2 * 86_400
 # the answer to its final dot (RFC 5321 §4.5.3.2.6).
 _ACCEPT_PATIENCE = 120.0
 _PAGE = 1000  # lanes that are read in one go
+_PROMOTED = 200  # deliveries that `promote` moves in one go
 _HURRIED = 100  # deliveries that `hurry` moves in one go
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
@@ -93,10 +96,10 @@ def _make_slip(delivery: Delivery, *, here: bool) -> bytes:
     return f"{delivery.id} {numbers}\n".encode("ascii") + _write_record(delivery)
 
 
-def _read_slip(queue: bytes, slip: bytes, pool: str) -> tuple[Delivery, int]:
-    """Read a slip, as one of the pool that it was claimed for; with it the attempts so far."""
+def _read_slip(queue: bytes, slip: bytes) -> tuple[Delivery, int]:
+    """Read a slip; with it the attempts so far."""
     head, _, rest = slip.partition(b"\n")
-    identity, _, size, chunks, flags, _, attempts, _ = head.decode("ascii").split(" ")
+    identity, _, size, chunks, flags, pool, attempts, _ = head.decode("ascii").split(" ")
     record = _read_record(rest)
     place = read_queue(queue.decode())
     delivery = Delivery(
@@ -271,10 +274,12 @@ class Store(View):
         left, *found = await self.link.run(
             "claim", make_key(shard, "ledger"), lane, token, self._lease, octets, inline, *grants
         )
-        pool = read_lane(lane).pool
+        pool = read_lane(lane).pool  # another than the slip's, when that has been adopted
         claims = []
         for source, queue, slip, previous, body in found:
-            delivery, attempts = _read_slip(queue, slip, pool)
+            delivery, attempts = _read_slip(queue, slip)
+            if delivery.pool != pool:
+                delivery = msgspec.structs.replace(delivery, pool=pool)
             claims.append((source, Claim(delivery, shard, token, attempts, body or None, previous)))
         return Claimed(claims, left)
 
@@ -294,6 +299,90 @@ class Store(View):
         """Move a queue from a lane to the same one of another site."""
         pool = read_lane(lane).pool
         await self.link.run("assign", make_key(shard, "ledger"), queue, pool, lane, site)
+
+    async def pause(self, shard: int, queue: str, lane: str, wait: float) -> None:
+        """Leave a queue alone for ``wait`` seconds."""
+        await self.link.run("pause", make_key(shard, "ledger"), queue, lane, int(wait * 1000))
+
+    async def reopen(self, shard: int, lane: str) -> int:
+        """Let suspended queues go whose suspension has ended; return how many are suspended."""
+        return int(await self.link.run("reopen", make_key(shard, "ledger"), lane))
+
+    async def seize(
+        self,
+        queue: str,
+        *,
+        token: str,
+        messages: Sequence[str] = (),
+        accepted_before: float | None = None,
+        start: str = "-",
+        limit: int = 100,
+    ) -> tuple[list[Claim], str]:
+        """Claim what is ready in a queue, past all gates: all, or some messages, or old ones.
+
+        Looks at ``limit`` deliveries from ``start``; returns with the claims where to go on, "" at
+        the end.
+        """
+        shard = find_shard(read_queue(queue).domain)
+        before = "" if accepted_before is None else accepted_before
+        following, *found = await self.link.run(
+            "seize",
+            make_key(shard, "ledger"),
+            queue,
+            token,
+            self._lease,
+            before,
+            start,
+            limit,
+            *messages,
+        )
+        return self._read_claims(shard, found, token), following.decode()
+
+    async def seize_due(
+        self,
+        queue: str,
+        *,
+        token: str,
+        messages: Sequence[str] = (),
+        start: int = 0,
+        limit: int = 100,
+    ) -> tuple[list[Claim], int]:
+        """Claim what is due later, as ``seize`` does; -1 at the end, else add it to ``start``."""
+        shard = find_shard(read_queue(queue).domain)
+        passed, *found = await self.link.run(
+            "seize_due",
+            make_key(shard, "ledger"),
+            queue,
+            token,
+            self._lease,
+            start,
+            limit,
+            *messages,
+        )
+        return self._read_claims(shard, found, token), passed
+
+    def _read_claims(self, shard: int, found: Sequence[Any], token: str) -> list[Claim]:
+        claims = []
+        for _, queue, slip, previous, _ in found:
+            delivery, attempts = _read_slip(queue, slip)
+            claims.append(Claim(delivery, shard, token, attempts, None, previous))
+        return claims
+
+    async def list_unserved(self, shard: int, seconds: float) -> list[tuple[str, float]]:
+        """Return lanes that were not served for so long, and when last, s since 1970; 100 at most."""
+        now, microseconds = await self.link.call("TIME")
+        latest = int(now) * 1000 + int(microseconds) // 1000 - int(seconds * 1000)
+        flat = await self.link.call(
+            "ZRANGEBYSCORE", make_key(shard, "lanes"), "-inf", latest, "WITHSCORES", "LIMIT", 0, 100
+        )
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return [(lane.decode(), float(served) / 1000) for lane, served in pairs]
+
+    async def list_round(self, shard: int, lane: str, first: int, count: int) -> list[str]:
+        """Return queues of a lane, whoever was served longest ago first."""
+        key = make_key(shard, "round", lane)
+        queues = await self.link.call("ZRANGE", key, first, first + count - 1)
+        return [queue.decode() for queue in queues]
 
     async def list_lanes(self, shard: int) -> list[str]:
         """Return the lanes of a shard that have something ready."""
@@ -448,10 +537,12 @@ class Store(View):
                 message_id = str(event["id"])
                 await self._release(read_home(message_id), message_id, str(event["delivery"]))
 
-    async def promote(self, shard: int, *, limit: int = 200) -> float | None:
-        """Let what is due in a shard go; return the seconds until more is, None for never."""
-        wait = await self.link.run("promote", make_key(shard, "ledger"), limit)
-        return None if wait < 0 else wait / 1000
+    async def promote_all(self) -> float:
+        """Let what is due anywhere go; return the seconds until more is (infinity for never)."""
+        keys = [make_key(shard, "ledger") for shard in range(SHARDS)]
+        asked = [self.link.start("promote", key, _PROMOTED) for key in keys]
+        waits = [await reply.wait() for reply in asked]
+        return min((wait / 1000 for wait in waits if wait >= 0), default=math.inf)
 
     async def hurry(self, queue: str, *, ahead: float) -> int:
         """Let what a queue holds for within ``ahead`` seconds go now; return how many."""

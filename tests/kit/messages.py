@@ -1,7 +1,7 @@
 """Messages and their deliveries for tests of the store, and claims on them."""
 
 from relay.model import Claim, Delivery, Envelope, Recipient, make_message_id
-from relay.store.keys import find_shard
+from relay.store.keys import find_shard, read_lane
 from relay.store.queue import Claimed, Store
 
 EVENT = b'{"event":"test"}'
@@ -76,20 +76,25 @@ class Claims:
         octets: int = 1 << 22,
         inline: int = 1 << 18,
     ) -> Claimed:
-        """Claim from the shard of ``domain``."""
-        self._number += 1
-        return await self._store.claim(
-            find_shard(domain),
-            pool,
-            token=f"test-{self._number}",
-            most=most,
-            octets=octets,
-            inline=inline,
-        )
+        """Claim from all lanes of a pool in the shard of ``domain``; ``left`` adds up."""
+        shard = find_shard(domain)
+        found = Claimed([], 0)
+        for lane in await self._store.list_lanes(shard):
+            if most <= 0 or read_lane(lane).pool != pool:
+                continue
+            self._number += 1
+            claimed = await self._store.claim(
+                shard, lane, [most], token=f"test-{self._number}", octets=octets, inline=inline
+            )
+            most -= len(claimed.claims)
+            octets -= sum(len(claim.body or b"") for _, claim in claimed.claims)
+            found = Claimed([*found.claims, *claimed.claims], found.left + claimed.left)
+        return found
 
     async def take(self, domain: str = "a.test", **limits: int) -> list[Claim]:
         """Return what a claim brings."""
-        return (await self.look(domain, **limits)).claims  # type: ignore[arg-type]
+        claimed = await self.look(domain, **limits)  # type: ignore[arg-type]
+        return [claim for _, claim in claimed.claims]
 
     async def take_one(self, domain: str = "a.test") -> Claim:
         """Return the one claim that there is."""

@@ -108,9 +108,9 @@ class ScriptedHost:
         return Host(name or self.name, self.address, self.port)
 
     def make_path(
-        self, tls: TlsLevel = "opportunistic", *, connections: int = 20, messages: int = 100
+        self, tls: TlsLevel = "opportunistic", *, messages: int = 100
     ) -> Path:
-        return make_path(self.make_host(), tls=tls, connections=connections, messages=messages)
+        return make_path(self.make_host(), tls=tls, messages=messages)
 
     async def wait_for(self, count: int, *, seconds: float = 10) -> None:
         """Wait until ``count`` messages are here."""
@@ -372,10 +372,9 @@ async def open_host(
 def make_path(
     *hosts: Host,
     tls: TlsLevel = "opportunistic",
-    connections: int = 20,
     messages: int = 100,
 ) -> Path:
-    return Path("site", f"site/{hosts[0].name}/{tls}", hosts, tls, connections, messages)
+    return Path("site", f"site/{hosts[0].name}/{tls}", hosts, tls, messages)
 
 
 def find_refusing_host(name: str = "refusing.test") -> Host:

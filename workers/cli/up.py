@@ -77,7 +77,7 @@ class Supervisor:
         with hold_state_dir(self._config):
             # What would stop every child is said once, and before any is started.
             check_ports(self._config.ingress.listen)
-            check_sources(list(self._config.source))
+            await check_sources(list(self._config.source))
             async with _open_store(self._config) as store:
                 try:
                     for child in self._children:

@@ -9,17 +9,16 @@
 -- asks again, and has no claim on what it missed.
 --
 -- KEYS[1] a key of the site's tag
--- ARGV[1] pool  [2] site  [3] backlog  [4] connections of the site (0: no limit)  [5] of each source
--- ARGV[6] rates of the site  [7] of each source  [8] how many sources are ours
---         then for each of ours: name, how many it could take, connections that it has
+-- ARGV[1] pool  [2] site  [3] backlog  [4] connections of the site (0: no limit)
+-- ARGV[5] rates of the site  [6] of each source  [7] how many sources are ours
+--         then for each of ours: name, how many it could take, connections it has, and may have
 --         then pairs for all sources of the pool that are alive: name, weight
 -- Returns {ms until it is worth to ask again or -1, why, and for each of ours: how many it may take,
 --         how often in a row it met no host of the site (then it gets one, to probe with)}.
 pass_when_full()
 local now = clock()
 local pool, site, backlog = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local most_site, most_source = tonumber(ARGV[4]), tonumber(ARGV[5])
-local site_rates, source_rates = ARGV[6], ARGV[7]
+local most_site, site_rates, source_rates = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local PATIENCE = 1000 -- for a turn that nobody takes, ms
 local DEBT = 1000 -- deliveries: what a slow source has missed beyond its share of these is gone
 local turns_here = turns_key(pool, site)
@@ -33,7 +32,7 @@ local meter = open_meter('site:' .. site, site_rates, now)
 local is_full = most_site > 0 and count_leases(slots_key(site), now) >= most_site
 
 -- One of our sources, and what its own gates leave it.
-local function open_ours(name, room, connections)
+local function open_ours(name, room, connections, most)
   local source = { name = name, room = room, granted = 0, closed = false }
   local failures, ends = read_rest(site, name)
   source.failures = failures
@@ -47,7 +46,7 @@ local function open_ours(name, room, connections)
   elseif source.meter.room < 1 then
     close(source.meter.wait, 'source rate')
   elseif connections == 0 and room > 0
-    and (is_full or count_leases(berths_key(name, site), now) >= most_source) then
+    and (is_full or count_leases(berths_key(name, site), now) >= most) then
     close(PATIENCE, 'connections')
   end
   source.room = math.min(room, source.meter.room, failures > 0 and 1 or NEVER)
@@ -68,8 +67,9 @@ local function begin(name, weight)
 end
 
 local ours, by_name = {}, {}
-for i = 9, 6 + 3 * tonumber(ARGV[8]), 3 do
-  local source = open_ours(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]))
+for i = 8, 4 + 4 * tonumber(ARGV[7]), 4 do
+  local source =
+    open_ours(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]))
   ours[#ours + 1], by_name[source.name] = source, source
 end
 
@@ -78,7 +78,7 @@ local raw = call('HGETALL', turns_here)
 for i = 1, #raw, 2 do stored[raw[i]] = raw[i + 1] end
 
 local everybody, total, first, latest = {}, 0, nil, nil
-for i = 9 + 3 * #ours, #ARGV, 2 do
+for i = 8 + 4 * #ours, #ARGV, 2 do
   local name = ARGV[i]
   local one = { name = name, weight = tonumber(ARGV[i + 1]), time = tonumber(stored[name]), ours = by_name[name] }
   local owed = tonumber(stored['@' .. name])

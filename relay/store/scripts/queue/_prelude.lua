@@ -13,6 +13,8 @@ local function pass_when_full()
   call('PERSIST', claims_key())
 end
 
+local SHUT = '!' -- the site of queues that are suspended (keys.py)
+
 -- A queue's site is looked up anew after this long without a look, ms.
 local SITE_MEMORY = 86400000
 
@@ -55,13 +57,25 @@ local function lane_of(queue, pool, site)
   return pool .. pin .. '/' .. priority .. '/' .. tenant .. '/' .. site
 end
 
--- A queue has something ready: let workers see it. They are told when its lane had nothing before.
-local function offer(queue, pool, now)
-  local lane = lane_of(queue, pool, call('GET', site_key(queue)) or '')
+-- Let workers see a queue in a lane. They are told when the lane had nothing before.
+local function join(queue, lane, now)
   if call('ZADD', round_key(lane), 'NX', now, queue) == 1
     and call('ZADD', lanes_key(), 'NX', now, lane) == 1 then
     call('PUBLISH', WAKE, 'lane ' .. TAG .. ' ' .. lane)
   end
+end
+
+-- A queue has something ready.
+local function offer(queue, pool, now)
+  join(queue, lane_of(queue, pool, call('GET', site_key(queue)) or ''), now)
+end
+
+-- Has an operator suspended this queue, or its domain?
+local function is_closed(queue, now)
+  if call('EXISTS', closed_key()) == 0 then return false end
+  local tenant, domain = string.match(queue, '^([^/]*)/([^/@]*)')
+  local ends = call('HMGET', closed_key(), tenant .. '/' .. domain, '*/' .. domain)
+  return tonumber(ends[1] or 0) > now or tonumber(ends[2] or 0) > now
 end
 
 -- A queue has nothing ready any more, or another lane has it.
@@ -85,6 +99,14 @@ end
 local function append_story(message, event, lifetime)
   call('APPEND', story_key(message), event .. '\n')
   if lifetime ~= '' then call('PEXPIRE', story_key(message), lifetime) end
+end
+
+-- A claim begins: from now on the delivery is in `records`. Returns what `claim` tells of it.
+local function hold(queue, d, slip, token, ends)
+  call('HSET', records_key(), d.id, queue .. '\n' .. slip)
+  call('HSET', tokens_key(), d.id, token)
+  call('ZADD', claims_key(), ends, d.id)
+  return { 0, queue, slip, d.attempts > 0 and call('HGET', last_key(), d.id) or '', '' }
 end
 
 -- Forget a claim if `token` still owns it; returns the delivery, or nil: not ours. It is in

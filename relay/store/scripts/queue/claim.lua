@@ -26,31 +26,20 @@ end
 local function take(queue, entry)
   local slip = entry[2][2]
   local d = read_slip(slip)
-  call('HSET', records_key(), d.id, queue .. '\n' .. slip)
-  call('HSET', tokens_key(), d.id, token)
-  call('ZADD', claims_key(), now + lease, d.id)
-  local body, last = '', ''
+  local told = hold(queue, d, slip, token, now + lease)
+  told[1] = next_source()
   if d.size <= inline and d.parts == 1 and has(d, 'h') then
-    body = call('GET', body_key(d.message, 0)) or ''
-    octets = octets - #body
+    told[5] = call('GET', body_key(d.message, 0)) or ''
+    octets = octets - #told[5]
   end
-  if d.attempts > 0 then last = call('HGET', last_key(), d.id) or '' end
-  found[#found + 1] = { next_source(), queue, slip, last, body }
+  found[#found + 1] = told
 end
 
--- Suspended by an operator: it leaves the lane, and is looked at again when that ends.
-local function is_closed(queue)
-  if call('EXISTS', closed_key()) == 0 then return false end
-  local tenant, domain = string.match(queue, '^([^/]*)/([^/@]*)')
-  for _, name in ipairs({ tenant .. '/' .. domain, '*/' .. domain }) do
-    local ends = tonumber(call('HGET', closed_key(), name) or 0)
-    if ends > now then
-      call('ZREM', round_key(lane), queue)
-      call('ZADD', agenda_key(), 'LT', ends, queue)
-      return true
-    end
-  end
-  return false
+-- Suspended by an operator: it leaves the lane, for the one of those.
+local function set_aside(queue)
+  local entry = call('XRANGE', ready_key(queue), '-', '+', 'COUNT', 1)[1]
+  call('ZREM', round_key(lane), queue)
+  if entry then join(queue, lane_of(queue, read_slip(entry[2][2]).pool, SHUT), now) end
 end
 
 local function serve(queue, share)
@@ -76,7 +65,11 @@ for _ = 1, most + QUEUES do -- each round takes something or loses a queue
   local share = math.ceil((most - #found) / #queues)
   for _, queue in ipairs(queues) do
     if #found >= most or octets <= 0 then break end
-    if not is_closed(queue) then serve(queue, math.min(share, most - #found)) end
+    if is_closed(queue, now) then
+      set_aside(queue)
+    else
+      serve(queue, math.min(share, most - #found))
+    end
   end
 end
 

@@ -1,0 +1,391 @@
+"""Feeders: what one pool may send to one site, from the lanes' queues into the hands of sources.
+
+A feeder knows the lanes of its site that have something ready. It asks the gate how much each of its
+sources may take now, claims that from the lanes in fair turns, and gives back what it did not
+find. When the gate says no, it sleeps until the time that the gate named, or until it is rung.
+
+Fair turns: between tenants, and between priorities, by a stride schedule as the gate's; a million
+of one tenant's bulk mail does not keep another's three messages. Each process does so for itself,
+and all of them together are as fair as each.
+
+Lanes whose site is not a place need no gate (keys.py): unknown sites are looked up (Surveyor), queues
+without a route are brought to their end, suspended queues wait until they are not (Shut).
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+
+from relay.errors import StoreError, StoreUnavailable
+from relay.model import Claim
+from relay.store.gate import Want
+from relay.store.keys import NOWHERE, read_lane, read_queue
+from workers.berth import Berth, make_limits
+from workers.desk import Desk
+from workers.route import Path
+
+_log = logging.getLogger("outgate.worker")
+
+Place = tuple[int, str]  # shard and lane
+
+_MOST = 100  # deliveries of one claim
+_OCTETS = 4 << 20  # bodies of one claim
+_INLINE = 32 * 1024  # bodies up to this size come with the claim; Lua copies them twice
+# A claim at the first word of news would bring one message: a pause lets more gather, s.
+_PAUSE = 0.010
+# News can be missed (it is published once, to whoever listens): look anyway, s.
+_LOOK = 30.0
+_TROUBLE = 1.0  # after the store did not answer, s
+# Virtual time that a delivery costs is 1 over this.
+_WEIGHTS = {"urgent": 16, "normal": 4, "bulk": 1}
+_LOOK_UP_TIME = 30.0  # others leave a queue alone for this long while we look its site up, s
+
+
+class Hands(Protocol):
+    """Who takes what a feeder brings: the pool of the process."""
+
+    stopping: bool
+
+    def find_room(self, *, proven: bool) -> int:
+        """Return how many deliveries more the process can hold."""
+
+    def find_berth(self, source: str, pool: str, site: str) -> Berth:
+        """Return what a source has at a site."""
+
+    def take(self, claim: Claim, feeder: "Feeder", lane: str, source: str) -> None:
+        """Take a delivery in hand, for a source ("" for none)."""
+
+    def expect(self, count: int) -> None:
+        """So many deliveries may come (negative: have come, or will not)."""
+
+    def make_token(self) -> str:
+        """Return a token that was never used."""
+
+
+class Feeder:
+    """One pool (or one source of it, for what is pinned) and one site, in this process."""
+
+    def __init__(self, pool: str, pin: str, site: str, *, desk: Desk, hands: Hands) -> None:
+        self.pool = pool
+        self.pin = pin
+        self.site = site
+        self.why = ""  # what it waits for: "suspended", or the gate's word
+        self._desk = desk
+        self._hands = hands
+        self._lanes: dict[Place, int] = {}  # how often they were in the news
+        self._left: dict[Place, int] = {}  # deliveries, about; of lanes that we have claimed from
+        self._times: dict[tuple[str, str], float] = {}  # virtual, by tenant and priority
+        self._last: dict[Place, int] = {}  # when a lane had its turn, counted
+        self._turn = 0
+        self._bell = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Feeder {self.key} -> {self.site}: {len(self._lanes)} lanes, {self.why or 'at work'}>"
+
+    @property
+    def key(self) -> str:
+        """The pool as the store names it, with the source for what is pinned."""
+        return f"{self.pool}@{self.pin}" if self.pin else self.pool
+
+    @property
+    def places(self) -> list[Place]:
+        """The lanes that have something ready, as far as we know."""
+        return list(self._lanes)
+
+    def add(self, place: Place) -> bool:
+        """Hear that a lane has something ready; True when nothing was known before."""
+        is_first = not self._lanes
+        self._lanes[place] = self._lanes.get(place, 0) + 1
+        self.ring()
+        return is_first
+
+    def ring(self) -> None:
+        """Look again: something has changed."""
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Feed until there is nothing left to feed."""
+        await trio.sleep(_PAUSE)
+        while self._lanes and not self._hands.stopping:
+            self._bell = trio.Event()  # before the look: what rings during it counts
+            try:
+                wait = await self._feed()
+            except (StoreUnavailable, StoreError) as error:
+                _log.warning("%s; trying again", error)
+                wait = _TROUBLE
+            if wait > 0:
+                with trio.move_on_after(min(wait, _LOOK)):
+                    await self._bell.wait()
+
+    # -- asking -------------------------------------------------------------------------------
+
+    async def _feed(self) -> float:
+        """Bring what may go now; return the seconds to wait before the next look."""
+        berths = self._find_berths()
+        if not berths:
+            self.why = "suspended"
+            return await self._let_go()
+        proven = any(berth.is_proven for berth in berths)
+        room = min(_MOST, self._hands.find_room(proven=proven))
+        wants = [
+            Want(berth.source, min(berth.room, room), len(berth.connections), berth.most)
+            for berth in berths
+        ]
+        if room <= 0 or not any(want.room for want in wants):
+            self.why = ""
+            return _LOOK  # whoever ends a delivery rings
+        return await self._reserve(berths, wants, room)
+
+    async def _reserve(
+        self, berths: Sequence[Berth], wants: Sequence[Want], room: int
+    ) -> float:
+        weights = self._find_weights()
+        limits = make_limits(self._desk.router.sites.find(self.site))
+        backlog = min(room, self._find_backlog(alone=weights.keys() <= {w.source for w in wants}))
+        self._hands.expect(backlog)
+        try:
+            reserved = await self._desk.gates.reserve(limits, self.key, backlog, wants, weights)
+            granted = {grant.source: grant.count for grant in reserved.grants if grant.count}
+            for berth, grant in zip(berths, reserved.grants, strict=True):
+                berth.failures = grant.failures
+            self.why = "" if granted else reserved.why
+            if granted:
+                await self._bring(granted)
+        finally:
+            self._hands.expect(-backlog)
+        unused = {name: count for name, count in granted.items() if count}
+        if unused:
+            self._desk.gates.refund(limits, self.key, unused, weights)
+        if granted:
+            return self._find_pause()
+        if reserved.why == "rest" and self.pin:
+            return await self._let_go()
+        return _LOOK if reserved.wait is None else reserved.wait
+
+    def _find_berths(self) -> list[Berth]:
+        """Return what our sources have here, of those that may send."""
+        if self._desk.is_suspended(site=self.site):
+            return []
+        names = [self.pin] if self.pin else self._desk.list_ours(self.pool)
+        return [
+            self._hands.find_berth(name, self.pool, self.site)
+            for name in names
+            if self._may_send(name)
+        ]
+
+    def _may_send(self, source: str) -> bool:
+        return (
+            self._desk.is_usable(source)
+            and self._desk.reaches(source, self.site)
+            and not self._desk.is_suspended(site=self.site, source=source)
+        )
+
+    def _find_weights(self) -> dict[str, int]:
+        """Return the weights of those among whom turns are dealt out."""
+        everybody = self._desk.find_weights(self.pool)
+        if self.pin:
+            return {self.pin: everybody.get(self.pin, 1)}
+        return {
+            name: weight
+            for name, weight in everybody.items()
+            if self._desk.reaches(name, self.site)
+            and not self._desk.is_suspended(site=self.site, source=name)
+        }
+
+    def _find_backlog(self, *, alone: bool) -> int:
+        """Return how many deliveries are in sight.
+
+        What is not known counts as many when all sources are ours, and as one when others have a
+        right to some of it: turns cannot be dealt out for what may not be there.
+        """
+        fresh = _MOST if alone else 1
+        return sum(self._left.get(place, fresh) or fresh for place in self._lanes)
+
+    def _find_pause(self) -> float:
+        """Return 0 while there is more to claim; else let something gather."""
+        return 0.0 if any(self._left.get(place, 1) for place in self._lanes) else _PAUSE
+
+    async def _let_go(self) -> float:
+        """Nobody of ours may send: what is pinned to such a source is for anybody then."""
+        if self.pin:
+            for shard, lane in self.places:
+                await self._desk.store.unpin(shard, lane)
+                self._lanes.pop((shard, lane), None)
+        end = self._desk.find_end()
+        return _LOOK if end is None else max(0.0, end) + _PAUSE
+
+    # -- claiming -----------------------------------------------------------------------------
+
+    async def _bring(self, granted: dict[str, int]) -> None:
+        """Claim from the lanes, in turns; ``granted`` is left with what was not used."""
+        for round_number in range(2):  # the second for what the first's shares left over
+            places = self._order()
+            for number, place in enumerate(places):
+                total = sum(granted.values())
+                if not total:
+                    return
+                share = total if round_number else -(-total // (len(places) - number))
+                await self._claim_from(place, granted, share)
+
+    def _order(self) -> list[Place]:
+        """Return the lanes that may go, whoever had the least first."""
+        first = min(self._times.values(), default=0.0)
+        groups = {place: self._find_group(place) for place in self._lanes}
+        for group in groups.values():
+            self._times.setdefault(group, first)
+        open_places = [
+            place
+            for place, (tenant, _) in groups.items()
+            if not self._desk.is_suspended(tenant=tenant, site=self.site)
+        ]
+        if len(open_places) < len(groups):
+            self.why = "suspended"
+        return sorted(open_places, key=lambda p: (self._times[groups[p]], self._last.get(p, 0)))
+
+    @staticmethod
+    def _find_group(place: Place) -> tuple[str, str]:
+        lane = read_lane(place[1])
+        return lane.tenant, lane.priority
+
+    async def _claim_from(self, place: Place, granted: dict[str, int], share: int) -> None:
+        tenant, priority = group = self._find_group(place)
+        rates = self._desk.tenant_rates.get(tenant, ())
+        if rates:
+            share, _ = await self._desk.gates.charge_tenant(tenant, rates, share)
+            if not share:
+                self.why = "tenant rate"
+                return
+        counts = _split(granted, share)
+        shard, lane = place
+        news = self._lanes.get(place)
+        # Shielded: what a claim has brought must be known, or it lies idle until its lease ends.
+        # The link's patience is bounded.
+        with trio.CancelScope(shield=True):
+            claimed = await self._desk.store.claim(
+                shard,
+                lane,
+                list(counts.values()),
+                token=self._hands.make_token(),
+                octets=_OCTETS,
+                inline=_INLINE,
+            )
+        names = list(counts)
+        for number, claim in claimed.claims:
+            granted[names[number]] -= 1
+            self._hands.take(claim, self, lane, names[number])
+        found = len(claimed.claims)
+        if rates and found < share:
+            self._desk.gates.refund_tenant(tenant, rates, share - found)
+        self._times[group] += found / _WEIGHTS.get(priority, 1)
+        self._turn += 1
+        self._last[place] = self._turn
+        self._note_left(place, claimed.left, news)
+
+    def _note_left(self, place: Place, left: int, news: int | None) -> None:
+        """A lane is forgotten when it is empty, unless it was in the news after we asked."""
+        self._left[place] = left
+        if left == 0 and self._lanes.get(place) == news:
+            for known in (self._lanes, self._left, self._last):
+                known.pop(place, None)
+        if not self._lanes:
+            self._times.clear()
+
+
+
+def _split(granted: dict[str, int], share: int) -> dict[str, int]:
+    """Return how many of ``share`` each source takes: at least one each, as far as it goes."""
+    counts: dict[str, int] = {}
+    left = share
+    total = sum(granted.values())
+    for name, count in granted.items():
+        if count and left:
+            part = min(left, count, -(-count * share // total))
+            counts[name] = part
+            left -= part
+    return counts
+
+
+class Nowhere(Feeder):
+    """What has no route: it is taken without a gate, and its outcome found by looking again."""
+
+    async def _feed(self) -> float:
+        room = min(_MOST, self._hands.find_room(proven=False))
+        if room <= 0:
+            return _LOOK
+        self._hands.expect(room)
+        try:
+            await self._bring({"": room})
+        finally:
+            self._hands.expect(-room)
+        return self._find_pause()
+
+
+class Surveyor(Feeder):
+    """Queues of which nobody knows the site: it is looked up, and they change lanes."""
+
+    def __init__(
+        self,
+        pool: str,
+        pin: str,
+        site: str,
+        *,
+        desk: Desk,
+        hands: Hands,
+        start: Callable[..., None],
+        look_ups: trio.Semaphore,
+    ) -> None:
+        """``start``: runs a task; ``look_ups``: how many there may be at a time."""
+        super().__init__(pool, pin, site, desk=desk, hands=hands)
+        self._start = start
+        self._look_ups = look_ups
+
+    async def run(self) -> None:
+        while self._lanes and not self._hands.stopping:
+            self._bell = trio.Event()
+            try:
+                waits = [await self._survey(place) for place in self.places]
+            except (StoreUnavailable, StoreError) as error:
+                _log.warning("%s; trying again", error)
+                waits = [_TROUBLE]
+            if self._lanes and (wait := min(waits, default=0.0)) > 0:
+                with trio.move_on_after(min(wait, _LOOK)):
+                    await self._bell.wait()
+
+    async def _survey(self, place: Place) -> float:
+        shard, lane = place
+        news = self._lanes.get(place)
+        queues, wait = await self._desk.store.survey(
+            shard, lane, limit=_MOST, patience=_LOOK_UP_TIME
+        )
+        for queue in queues:
+            await self._look_ups.acquire()
+            self._start(self._look_up, shard, lane, queue)
+        if wait is None:
+            self._note_left(place, 0, news)
+            return 0.0
+        return wait
+
+    async def _look_up(self, shard: int, lane: str, queue: str) -> None:
+        try:
+            found = await self._desk.router.find(read_queue(queue).domain)
+            site = found.site if isinstance(found, Path) else NOWHERE
+            await self._desk.store.assign(shard, queue, lane, site)
+        except (StoreUnavailable, StoreError) as error:
+            _log.warning("%s: %s; it is looked up again", queue, error)
+        finally:
+            self._look_ups.release()
+
+
+class Shut(Feeder):
+    """Queues that an operator has suspended: they go back to their lanes when that ends."""
+
+    async def _feed(self) -> float:
+        for shard, lane in self.places:
+            news = self._lanes.get((shard, lane))
+            left = await self._desk.store.reopen(shard, lane)
+            self._note_left((shard, lane), left, news)
+        self.why = "suspended"
+        end = self._desk.find_end()
+        return _LOOK if end is None else max(0.0, end) + _PAUSE
