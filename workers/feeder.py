@@ -115,9 +115,14 @@ class Feeder:
             except (StoreUnavailable, StoreError) as error:
                 _log.warning("%s; trying again", error)
                 wait = _TROUBLE
+            except Exception:
+                # A fault of ours, with one site, must not stop the others.
+                _log.exception("site %s: trying again", self.site)
+                wait = _TROUBLE
             if wait > 0:
                 with trio.move_on_after(min(wait, _LOOK)):
                     await self._bell.wait()
+        self._times.clear()
 
     # -- asking -------------------------------------------------------------------------------
 
@@ -289,8 +294,6 @@ class Feeder:
         if left == 0 and self._lanes.get(place) == news:
             for known in (self._lanes, self._left, self._last):
                 known.pop(place, None)
-        if not self._lanes:
-            self._times.clear()
 
 
 
