@@ -150,7 +150,9 @@ class Lane:
             idle = self._settings.idle
             limited = self._berth.terms.connections is not None
             with trio.move_on_after(min(idle, _SHORT_IDLE) if limited else idle):
-                await self._parked.park()
+                # Another session may be quicker than the one that was woken: that one sleeps on.
+                while not self._waiting and not self._stopping:
+                    await self._parked.park()
         return self._waiting.popleft() if self._waiting else None
 
     async def _moor(self, claim: Claim) -> str | None:
