@@ -57,7 +57,9 @@ def trim(claim: Claim, suppressed: frozenset[bytes]) -> Trimmed:
     envelope = msgspec.structs.replace(envelope, recipients=tuple(kept))
     fields = msgspec.structs.asdict(claim)
     fields["delivery"] = msgspec.structs.replace(claim.delivery, envelope=envelope)
-    return Trimmed(**fields, withheld=tuple(withheld))
+    before = claim.withheld if isinstance(claim, Trimmed) else ()
+    fields["withheld"] = (*before, *withheld)
+    return Trimmed(**fields)
 
 
 def make_outcome(recipient: Recipient, times: int) -> Outcome:

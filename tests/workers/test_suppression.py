@@ -98,3 +98,7 @@ def test_trimmed_claim_lacks_some_recipients_and_remembers_them() -> None:
     assert trimmed.withheld == (Recipient(people[1]),)
     assert (trimmed.token, trimmed.shard, trimmed.attempts) == ("token", 3, 2)
     assert (trimmed.body, trimmed.previous) == (b"body", b"{}")
+
+    again = trim(trimmed, frozenset([b"c@y.test"]))
+    assert [r.address for r in again.delivery.envelope.recipients] == [people[0]]
+    assert again.withheld == (Recipient(people[1]), Recipient(people[2]))
