@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import trio
@@ -68,12 +69,12 @@ async def fill(
     keep: int = 0,
     tasks: int = _TASKS,
 ) -> list[Delivery]:
-    """Accept a message for each of the domains; return the first ``keep`` of them.
+    """Accept a message for each of the domains; return the last ``keep`` of them.
 
     ``show`` is told from time to time how many there are.
     """
     body = make_body(octets)
-    kept: list[Delivery] = []
+    kept: deque[Delivery] = deque(maxlen=keep)
     numbers = itertools.count(1)
     rest = iter(domains)
 
@@ -81,15 +82,14 @@ async def fill(
         for domain in rest:  # shared: each takes the next
             delivery = make_delivery(domain, len(body))
             await store.accept([delivery], make_event(delivery), body)
-            if len(kept) < keep:
-                kept.append(delivery)
+            kept.append(delivery)
             if (done := next(numbers)) % 1000 == 0:
                 show(done)
 
     async with trio.open_nursery() as nursery:
         for _ in range(tasks):
             nursery.start_soon(accept_some)
-    return kept
+    return list(kept)
 
 
 def spread(pattern: str, domains: int, count: int) -> Iterator[str]:

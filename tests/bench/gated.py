@@ -63,7 +63,7 @@ def measure_gated(progress: Progress, *, queues: int = _QUEUES, seconds: float =
         spent: Counter[str] = count_cpu(gateway.pid, name_outgate)
         spent.subtract(before)
         queued = gateway.read_ledger().queued
-    if queued < queues * 0.95:
+    if queued < queues - _SITES:  # each may have had one
         raise BenchFailed(f"only {queued:,} of {queues:,} wait: the gates did not hold them")
     return Gated(queues, done, dict(spent))
 

@@ -25,7 +25,7 @@ class Passage:
     """Messages to some domains, of so many to a site, through one store."""
 
     def __init__(self, store: Store, domains: Sequence[str], *, per_site: int) -> None:
-        self._store = store
+        self.store = store
         self._sites = {domain: f"s{n // per_site}" for n, domain in enumerate(domains)}
         # Where there may be something to claim, in turn, as a worker's look goes round.
         places = sorted({(site, find_shard(domain)) for domain, site in self._sites.items()})
@@ -38,11 +38,11 @@ class Passage:
         nowhere = _name_lane("")
         for domain, site in self._sites.items():
             queue = make_queue(_TENANT, domain)
-            await self._store.assign(find_shard(domain), queue, nowhere, site)
+            await self.store.assign(find_shard(domain), queue, nowhere, site)
 
     async def carry(self, domains: Sequence[str], *, octets: int) -> None:
         """Accept a message for each domain; claim as many as that, and settle them."""
-        await fill(self._store, domains, octets=octets, tasks=len(domains))
+        await fill(self.store, domains, octets=octets, tasks=len(domains))
         claims: list[Claim] = []
         for _ in range(len(domains) + self._round):  # nowhere is it empty so often
             if (most := len(domains) - len(claims)) == 0:
@@ -52,11 +52,11 @@ class Passage:
             raise BenchFailed(f"{len(claims)} of {len(domains)} deliveries were there to claim")
         async with trio.open_nursery() as nursery:
             for claim in claims:
-                nursery.start_soon(self._store.settle, claim, _make_event(claim))
+                nursery.start_soon(self.store.settle, claim, _make_event(claim))
 
     async def _claim(self, most: int) -> list[Claim]:
         site, shard = next(self._places)
-        found = await self._store.claim(
+        found = await self.store.claim(
             shard,
             _name_lane(site),
             [most],

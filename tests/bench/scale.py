@@ -7,6 +7,7 @@ hits both.
 """
 
 import contextlib
+import itertools
 import random
 import statistics
 import tempfile
@@ -24,7 +25,7 @@ from relay.store.keys import make_key
 from relay.store.link import Link
 from relay.store.queue import Store
 from tests.bench import process
-from tests.bench.filling import fill, spread, wait_until_quiet
+from tests.bench.filling import fill, wait_until_quiet
 from tests.bench.passage import Passage
 from tests.bench.progress import Progress
 from tests.bench.promise import Promise
@@ -35,7 +36,6 @@ _SAMPLE = 10_000  # bodies that are taken away to see what they took
 _BODY = 256  # octets
 _BATCH = 50  # messages that are under way together
 _PER_SITE = 50  # domains
-_LOOKS = 30  # a second apart, until memory stays as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class Scale:
     fill_seconds: float = 0.0
     octets: float = 0.0  # of memory for a queued delivery, body aside
     body_octets: float = 0.0  # of memory for its body of _BODY octets
+    at_once: Cost | None = None  # with many, before the server's tables have grown to their size
     few: list[Cost] = field(default_factory=list)
     many: list[Cost] = field(default_factory=list)
 
@@ -108,6 +109,12 @@ class Scale:
             yield f"  {name:>9,} queued, ms a message: " + ", ".join(
                 f"{label} {_median(costs, label):.3f}" for label in ("store", "caller", "wall")
             )
+        if self.at_once:
+            yield (
+                f"  right after filling (tables of keys may still be growing): store "
+                f"{self.at_once.store:.3f}, caller {self.at_once.caller:.3f}, "
+                f"wall {self.at_once.wall:.3f}"
+            )
 
 
 def measure_scale(progress: Progress, size: Size) -> Scale:
@@ -122,9 +129,9 @@ async def _measure(progress: Progress, size: Size) -> Scale:
         many = [f"d{n}.many.example" for n in range(size.many_domains)]
         light = Passage(few_store, few, per_site=_PER_SITE)
         await light.assign()
-        await fill(few_store, spread("d{}.few.example", len(few), size.few), octets=_BODY)
+        await fill(few_store, few * (size.few // len(few)), octets=_BODY)
         heavy = Passage(store, many, per_site=_PER_SITE)
-        await _load(store, heavy, found, progress)
+        await _load(server, heavy, many, found, progress)
         chance = random.Random(3)
         for number in range(size.rounds + 1):
             fewer = await _measure_cost(few_server, light, chance.choices(few, k=size.messages))
@@ -153,8 +160,15 @@ async def _open_store() -> AsyncIterator[tuple[EmbeddedServer, Store]]:
                 await link.aclose()
 
 
-async def _load(store: Store, passage: Passage, found: Scale, progress: Progress) -> None:
+async def _load(
+    server: EmbeddedServer,
+    passage: Passage,
+    domains: list[str],
+    found: Scale,
+    progress: Progress,
+) -> None:
     """Fill the large one, and look at its memory before and after."""
+    store = passage.store
     size = found.size
     empty = await _read_memory(store)
     await passage.assign()
@@ -163,10 +177,13 @@ async def _load(store: Store, passage: Passage, found: Scale, progress: Progress
     def show(done: int) -> None:
         progress.show(done, size.many, time.monotonic() - begun)
 
-    domains = spread("d{}.many.example", size.many_domains, size.many)
+    turns = itertools.islice(itertools.cycle(domains), size.many)
     sample = min(_SAMPLE, size.many // 10)
-    deliveries = await fill(store, domains, octets=_BODY, show=show, keep=sample)
+    deliveries = await fill(store, turns, octets=_BODY, show=show, keep=sample)
     found.fill_seconds = time.monotonic() - begun
+    await wait_until_quiet(store)
+    some = random.Random(2).choices(domains, k=size.messages)
+    found.at_once = await _measure_cost(server, passage, some)
     full = await _read_memory(store)
     found.body_octets = await _weigh_bodies(store, deliveries)
     found.octets = (full - empty) / size.many - found.body_octets
@@ -192,14 +209,23 @@ async def _weigh_bodies(store: Store, deliveries: list[Delivery]) -> float:
 async def _read_memory(store: Store) -> int:
     """Return what the server uses when it has nothing else to do, octets."""
     await wait_until_quiet(store)
+    await _finish_tables(store)
+    await trio.sleep(1)  # buffers of the last replies
     used, _ = await store.read_memory()
-    for _ in range(_LOOKS):  # tables that grew are moved bit by bit, and are there twice until then
-        await trio.sleep(1)
-        last = used
-        used, _ = await store.read_memory()
-        if abs(used - last) <= last // 2000:
-            break
     return used
+
+
+async def _finish_tables(store: Store) -> None:
+    """Let the server finish what it does when its tables of keys grow.
+
+    At each power of two it moves to tables of twice the size, one bucket with each look-up, and
+    each look-up costs more until it is done. That is a price of having got there, paid once for
+    a million deliveries, not of being there; a million (two keys for each) is just past one.
+    """
+    keys = await store.link.call("DBSIZE")
+    look = [make_key(0, "ledger")] * 1000
+    for _ in range(2 * keys // len(look) + 1):
+        await store.link.call("EXISTS", *look)
 
 
 async def _measure_cost(server: EmbeddedServer, passage: Passage, domains: list[str]) -> Cost:
