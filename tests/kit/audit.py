@@ -5,39 +5,75 @@ it checks are the invariants of relay/store/DESIGN.md.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
 import redis
 
-from relay.model import Delivery
-from relay.store.keys import SHARDS, find_shard, make_key
+from relay.model import Delivery, Envelope
+from relay.store.keys import SHAPES, SHARDS, UNKNOWN, find_shard, make_key, read_lane, read_queue
 from tests.kit.redis import Server
 
 _decode = msgspec.msgpack.Decoder(Delivery).decode
-_FIRST_WINDOW = 20  # of scripts/_prelude.lua: what a queue without a hash has
+_decode_record = msgspec.msgpack.Decoder(tuple[Envelope, float, int, bool]).decode
+_AHEAD = 600_000.0  # no queue is left alone by `survey` for longer than this, ms
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A delivery as the scripts keep it (scripts/queue/_prelude.lua), and its queue."""
+
+    id: str
+    queue: str
+    recipients: int
+    size: int
+    parts: int
+    flags: str
+    pool: str
+    attempts: int
+    falls: int
+    envelope: Envelope
+    home: int
+
+    @property
+    def message(self) -> str:
+        return self.id.partition(".")[0]
 
 
 @dataclass
 class Shard:
     """Everything that is in one shard."""
 
-    deliveries: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    ready: dict[str, list[str]] = field(default_factory=dict)  # by queue
-    due: dict[str, dict[str, float]] = field(default_factory=dict)
+    slips: dict[str, list[Slip]] = field(default_factory=dict)  # ready, by queue
+    due: dict[str, dict[str, float]] = field(default_factory=dict)  # by queue
+    records: dict[str, Slip] = field(default_factory=dict)
     claims: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, bytes] = field(default_factory=dict)
+    attempts: dict[str, bytes] = field(default_factory=dict)
+    last: dict[str, bytes] = field(default_factory=dict)
     outbox: dict[str, Delivery] = field(default_factory=dict)
-    queues: dict[str, dict[str, int]] = field(default_factory=dict)
-    agenda: dict[str, dict[str, float]] = field(default_factory=dict)  # by pool
-    pools: set[str] = field(default_factory=set)
+    rounds: dict[str, dict[str, float]] = field(default_factory=dict)  # by lane
+    lanes: dict[str, float] = field(default_factory=dict)
+    agenda: dict[str, float] = field(default_factory=dict)
+    sites: dict[str, str] = field(default_factory=dict)  # by queue
     bodies: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # by message
     open: dict[str, set[str]] = field(default_factory=dict)
-    stories: set[str] = field(default_factory=set)
+    stories: dict[str, int] = field(default_factory=dict)  # ms until they expire, -1: never
     arrived: set[str] = field(default_factory=set)
     books: dict[str, Counter[str]] = field(
         default_factory=lambda: {"ledger": Counter(), "notices": Counter()}
     )
+
+    @property
+    def ready(self) -> dict[str, list[str]]:
+        """The ids of what is ready, by queue."""
+        return {queue: [slip.id for slip in slips] for queue, slips in self.slips.items()}
+
+    @property
+    def deliveries(self) -> dict[str, Slip]:
+        """All that the shard holds, by id: ready, due or claimed."""
+        return {slip.id: slip for slips in self.slips.values() for slip in slips} | self.records
 
 
 @dataclass
@@ -78,10 +114,9 @@ def check_store(client: redis.Redis, *, leftover: bool = False) -> Audit:
     """
     seconds, microseconds = client.time()
     audit = Audit(_read(client), seconds * 1000 + microseconds / 1000)
-    audit.problems += _check_places(audit)
-    audit.problems += _check_claims(audit)
-    audit.problems += _check_books(audit)
-    audit.problems += _check_agenda(audit)
+    for look in (_check_places, _check_claims, _check_books, _check_lanes, _check_agenda):
+        audit.problems += look(audit)
+    audit.problems += _check_stories(audit)
     audit.problems += _check_bodies(audit, leftover=leftover)
     return audit
 
@@ -117,46 +152,76 @@ def expire_claims(server: Server, *ids: str) -> None:
 def _read(client: redis.Redis) -> list[Shard]:
     shards = [Shard() for _ in range(SHARDS)]
     for raw in client.scan_iter("{og*", count=1000):
-        tag, kind, *parts = raw.decode().split(":", 3)
-        _READERS[kind](client, raw, shards[int(tag[3:-1])], ":".join(parts))
+        tag, kind, *parts = raw.decode().split(":", 2)
+        assert kind in SHAPES, f"{raw!r} is not in the table of keys.py"
+        if kind in _READERS:
+            _READERS[kind](client, raw, shards[int(tag[3:-1])], "".join(parts))
     return shards
 
 
-def _read_delivery(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
-    fields = client.hgetall(key)
-    shard.deliveries[name] = {k.decode(): v for k, v in fields.items()}
+def _read_slip(queue: str, slip: bytes) -> Slip:
+    head, _, record = slip.partition(b"\n")
+    identity, recipients, size, parts, flags, pool, attempts, falls = head.decode().split(" ")
+    envelope, _, home, _ = _decode_record(record)
+    return Slip(
+        identity,
+        queue,
+        int(recipients),
+        int(size),
+        int(parts),
+        flags,
+        pool,
+        int(attempts),
+        int(falls),
+        envelope,
+        home,
+    )
 
 
 def _read_ready(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
-    shard.ready[name] = [entry[b"d"].decode() for _, entry in client.xrange(key)]
+    shard.slips[name] = [_read_slip(name, entry[b"d"]) for _, entry in client.xrange(key)]
+
+
+def _read_records(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
+    for identity, kept in client.hgetall(key).items():
+        queue, _, slip = kept.partition(b"\n")
+        shard.records[identity.decode()] = _read_slip(queue.decode(), slip)
 
 
 def _read_zset(client: redis.Redis, key: bytes) -> dict[str, float]:
     return {member.decode(): score for member, score in client.zrange(key, 0, -1, withscores=True)}
 
 
+def _read_hash(client: redis.Redis, key: bytes) -> dict[str, bytes]:
+    return {field.decode(): value for field, value in client.hgetall(key).items()}
+
+
 def _read_due(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
     shard.due[name] = _read_zset(client, key)
 
 
-def _read_agenda(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
-    shard.agenda[name] = _read_zset(client, key)
+def _read_round(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
+    shard.rounds[name] = _read_zset(client, key)
 
 
-def _read_pools(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
-    shard.pools = {member.decode() for member in client.smembers(key)}
+def _read_times(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
+    setattr(shard, _find_kind(key), _read_zset(client, key))
 
 
-def _read_claims(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
-    shard.claims = _read_zset(client, key)
+def _read_fields(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
+    setattr(shard, _find_kind(key), _read_hash(client, key))
+
+
+def _find_kind(key: bytes) -> str:
+    return key.decode().split(":", 2)[1]
 
 
 def _read_outbox(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
-    shard.outbox = {k.decode(): _decode(v) for k, v in client.hgetall(key).items()}
+    shard.outbox = {k: _decode(v) for k, v in _read_hash(client, key).items()}
 
 
-def _read_queue(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
-    shard.queues[name] = {k.decode(): int(v) for k, v in client.hgetall(key).items()}
+def _read_site(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
+    shard.sites[name] = (client.get(key) or b"").decode()
 
 
 def _read_body(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
@@ -168,28 +233,38 @@ def _read_open(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None
     shard.open[name] = {member.decode() for member in client.smembers(key)}
 
 
+def _read_story(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
+    shard.stories[name] = client.pttl(key)
+
+
+def _read_arrived(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
+    shard.arrived.add(name)
+
+
 def _read_book(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
-    book = key.decode().rpartition(":")[2]
-    shard.books[book].update({k.decode(): int(v) for k, v in client.hgetall(key).items()})
+    shard.books[_find_kind(key)].update({k: int(v) for k, v in _read_hash(client, key).items()})
 
 
-_READERS = {
-    "delivery": _read_delivery,
+# Gates, suspensions and marks that expire are not here: no mail is in them.
+_READERS: dict[str, Callable[[redis.Redis, bytes, Shard, str], None]] = {
     "ready": _read_ready,
     "due": _read_due,
-    "agenda": _read_agenda,
-    "pools": _read_pools,
-    "claims": _read_claims,
+    "records": _read_records,
+    "claims": _read_times,
+    "tokens": _read_fields,
+    "attempts": _read_fields,
+    "last": _read_fields,
     "outbox": _read_outbox,
-    "queue": _read_queue,
+    "round": _read_round,
+    "lanes": _read_times,
+    "agenda": _read_times,
+    "site": _read_site,
     "body": _read_body,
     "open": _read_open,
     "ledger": _read_book,
     "notices": _read_book,
-    "story": lambda client, key, shard, name: shard.stories.add(name),
-    "arrived": lambda client, key, shard, name: shard.arrived.add(name),
-    "asleep": lambda client, key, shard, name: None,
-    "watch": lambda client, key, shard, name: None,
+    "story": _read_story,
+    "arrived": _read_arrived,
 }
 
 
@@ -200,39 +275,37 @@ def _check_places(audit: Audit) -> Iterator[str]:
     """Each delivery is in exactly one of ready, due, claims, outbox."""
     transit = {delivery.id for delivery in audit.in_transit()}
     for number, shard in enumerate(audit.shards):
-        places = Counter[str]()
-        for ids in (*shard.ready.values(), *shard.due.values(), shard.claims):
+        places = Counter[str](shard.claims.keys())
+        for ids in (*shard.ready.values(), *shard.due.values()):
             places.update(list(ids))
-        for delivery in shard.deliveries:
-            found = places[delivery] + (delivery in transit)
+        places.update(transit & places.keys())
+        for delivery, found in places.items():
             if found != 1:
                 yield f"shard {number}: {delivery} is in {found} places"
-        for delivery in places.keys() - shard.deliveries.keys():
-            yield f"shard {number}: {delivery} is queued, and there is no such delivery"
-        for delivery, fields in shard.deliveries.items():
-            queue = fields["q"].decode()
-            own = [*shard.ready.get(queue, ()), *shard.due.get(queue, ()), *shard.claims]
-            if delivery not in own:
-                yield f"shard {number}: {delivery} waits in another queue than {queue}"
-            if find_shard(queue.partition("/")[2]) != number:
-                yield f"shard {number}: {delivery} of {queue} is in the wrong shard"
+        kept = {*shard.claims, *(i for ids in shard.due.values() for i in ids)}
+        for delivery in kept ^ shard.records.keys():
+            yield f"shard {number}: {delivery} is kept and waits nowhere, or the other way round"
+        for queue, ids in shard.due.items():
+            for delivery in ids.keys() & shard.records.keys():
+                if shard.records[delivery].queue != queue:
+                    yield f"shard {number}: {delivery} waits in another queue than {queue}"
+        for delivery, slip in shard.deliveries.items():
+            if slip.id != delivery:
+                yield f"shard {number}: {slip.id} is kept as {delivery}"
+            if find_shard(read_queue(slip.queue).domain) != number:
+                yield f"shard {number}: {delivery} of {slip.queue} is in the wrong shard"
 
 
 def _check_claims(audit: Audit) -> Iterator[str]:
-    """Claimed deliveries have a token and others none; what a queue holds is what is claimed."""
+    """Claimed deliveries have a token and others none; attempts are open, and kept, for some."""
     for number, shard in enumerate(audit.shards):
-        held = Counter[str]()
-        for delivery, fields in shard.deliveries.items():
-            claimed = delivery in shard.claims
-            held[fields["q"].decode()] += claimed
-            if ("t" in fields) != claimed:
-                yield f"shard {number}: {delivery}: token and claim do not go together"
-            if "o" in fields and not claimed:
-                yield f"shard {number}: {delivery} has an open attempt and no claim"
-        for queue in held.keys() | shard.queues.keys():
-            counted = shard.queues.get(queue, {}).get("held", 0)
-            if counted != held[queue]:
-                yield f"shard {number}: {queue} counts {counted} held, {held[queue]} are claimed"
+        for delivery in shard.claims.keys() ^ shard.tokens.keys():
+            yield f"shard {number}: {delivery}: token and claim do not go together"
+        for delivery in shard.attempts.keys() - shard.claims.keys():
+            yield f"shard {number}: {delivery} has an open attempt and no claim"
+        tried = {delivery for delivery, slip in shard.deliveries.items() if slip.attempts > 0}
+        for delivery in shard.last.keys() - tried:
+            yield f"shard {number}: {delivery} was not tried, and has a last attempt"
 
 
 def _check_books(audit: Audit) -> Iterator[str]:
@@ -249,56 +322,92 @@ def _check_books(audit: Audit) -> Iterator[str]:
         )
         for shard in audit.shards:
             found += sum(
-                int(fields["k"])
-                for fields in shard.deliveries.values()
-                if fields["l"].decode() == book
+                slip.recipients
+                for slip in shard.deliveries.values()
+                if ("n" in slip.flags) == (book == "notices")
             )
         if found != total["queued"]:
             yield f"{book} counts {total['queued']} queued, {found} are there"
         if any(count < 0 for count in total.values()):
             yield f"{book} has a negative count: {dict(total)}"
     for number, shard in enumerate(audit.shards):
-        for delivery, fields in shard.deliveries.items():
-            inside = len(_decode(fields["r"]).envelope.recipients)
-            if inside != int(fields["k"]):
-                yield f"shard {number}: {delivery} counts {fields['k']!r} open, has {inside}"
+        for delivery, slip in shard.deliveries.items():
+            if len(slip.envelope.recipients) != slip.recipients:
+                yield f"shard {number}: {delivery} counts {slip.recipients} open, has others"
+
+
+def _check_lanes(audit: Audit) -> Iterator[str]:
+    """A queue with something ready is in a lane, or it is left alone until a time on the agenda.
+
+    A queue that was emptied past its lane (by `seize`) stays in it until the next claim.
+    """
+    for number, shard in enumerate(audit.shards):
+        for lane in shard.rounds.keys() ^ shard.lanes.keys():
+            yield f"shard {number}: lane {lane} is known and empty, or the other way round"
+        for lane, served in shard.lanes.items():
+            if served > audit.now + 1000:
+                yield f"shard {number}: lane {lane} was served in the future, at {served}"
+        served_queues = {queue for queues in shard.rounds.values() for queue in queues}
+        for queue, slips in shard.slips.items():
+            if not slips:
+                yield f"shard {number}: {queue} is empty, and its stream is there"
+            elif queue not in served_queues and queue not in shard.agenda:
+                yield f"shard {number}: {queue} has deliveries, and nobody would look"
+        for lane, queues in shard.rounds.items():
+            for queue, time in queues.items():
+                yield from _check_membership(number, lane, queue)
+                if read_lane(lane).site == UNKNOWN and time > audit.now + _AHEAD:
+                    yield f"shard {number}: nobody looks {queue} up until {time}"
+
+
+def _check_membership(number: int, lane: str, queue: str) -> Iterator[str]:
+    of, one = read_lane(lane), read_queue(queue)
+    expected = (one.tenant, one.priority or "normal", one.source)
+    if (of.tenant, of.priority, of.source) != expected:
+        yield f"shard {number}: {queue} is in lane {lane}"
 
 
 def _check_agenda(audit: Audit) -> Iterator[str]:
-    """Whatever may go, or may go later, will be looked at in time."""
+    """Whatever may go later will be looked at in time."""
     for number, shard in enumerate(audit.shards):
-        for pool in shard.agenda.keys() - shard.pools:
-            yield f"shard {number}: pool {pool} has an agenda, and nobody would find it"
-        looks: dict[str, float] = {}
-        for agenda in shard.agenda.values():
-            for queue, time in agenda.items():
-                looks[queue] = min(time, looks.get(queue, time))
-        for queue in shard.ready.keys() | shard.due.keys():
-            state = shard.queues.get(queue, {})
-            room = state.get("window", _FIRST_WINDOW) - state.get("held", 0)
-            look = looks.get(queue)
-            if shard.ready.get(queue):
-                if room > 0 and (look is None or look > audit.now):
-                    yield f"shard {number}: {queue} has deliveries, and its look is at {look}"
-            elif shard.due.get(queue):
-                first = min(shard.due[queue].values())
-                if look is None or look > first:
-                    yield f"shard {number}: {queue} is due at {first}, and its look is at {look}"
+        for queue, ids in shard.due.items():
+            first, look = min(ids.values()), shard.agenda.get(queue)
+            if look is None or look > first:
+                yield f"shard {number}: {queue} is due at {first}, and its look is at {look}"
+
+
+def _list_queued(audit: Audit) -> Iterator[tuple[str, int, int, bool]]:
+    """Yield id, home, parts and whether it is the only one, of each queued delivery."""
+    for delivery in audit.in_transit():
+        yield delivery.id, delivery.home, delivery.chunks, delivery.alone
+    for shard in audit.shards:
+        for slip in shard.deliveries.values():
+            yield slip.id, slip.home, slip.parts, "a" in slip.flags
+
+
+def _check_stories(audit: Audit) -> Iterator[str]:
+    """What is queued has a story: it is how a repeated `accept` is known."""
+    for identity, home, _, alone in _list_queued(audit):
+        left = audit.shards[home].stories.get(identity.partition(".")[0])
+        if left is None:
+            yield f"{identity} has no story"
+        elif alone and left >= 0:
+            yield f"{identity} is queued, and its story ends in {left} ms"
 
 
 def _check_bodies(audit: Audit, *, leftover: bool) -> Iterator[str]:
     """Bodies are there for what is queued, and gone with it; likewise the sets of open ones."""
     alive: dict[tuple[int, str], set[str]] = defaultdict(set)  # home and message -> deliveries
-    for delivery in _list_deliveries(audit):
-        alive[delivery.home, delivery.message_id].add(delivery.id)
-        there = audit.shards[delivery.home].bodies.get(delivery.message_id, set())
-        missing = set(range(delivery.chunks)) - there
+    for identity, home, parts, alone in _list_queued(audit):
+        message = identity.partition(".")[0]
+        alive[home, message].add(identity)
+        missing = set(range(parts)) - audit.shards[home].bodies.get(message, set())
         if missing:
-            yield f"{delivery.id}: parts {sorted(missing)} of its body are gone"
-        if not delivery.alone:
-            names = audit.shards[delivery.home].open.get(delivery.message_id, set())
-            if delivery.id not in names:
-                yield f"{delivery.id} is not among its message's open deliveries {names}"
+            yield f"{identity}: parts {sorted(missing)} of its body are gone"
+        if not alone:
+            names = audit.shards[home].open.get(message, set())
+            if identity not in names:
+                yield f"{identity} is not among its message's open deliveries {names}"
     for home, shard in enumerate(audit.shards):
         if leftover:
             continue
@@ -309,10 +418,3 @@ def _check_bodies(audit: Audit, *, leftover: bool) -> Iterator[str]:
         for message, names in shard.open.items():
             if names != alive[home, message]:
                 yield f"{message}: {names} count as open, {alive[home, message]} are"
-
-
-def _list_deliveries(audit: Audit) -> Iterator[Delivery]:
-    yield from audit.in_transit()
-    for shard in audit.shards:
-        for fields in shard.deliveries.values():
-            yield _decode(fields["r"])
