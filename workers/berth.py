@@ -15,11 +15,21 @@ from workers.site import Terms
 # Deliveries that a session has in hand or waiting for it: enough that it is never without work
 # while the next claim is on its way.
 DEPTH = 5
+_FIRST_REST, _LONGEST_REST = 60.0, 300.0  # s
 
 
 def make_limits(terms: Terms) -> SiteLimits:
     """Return a site's terms as its gate wants them."""
     return SiteLimits(terms.name, terms.connections or 0, terms.rates, terms.source_rates)
+
+
+def find_rests(terms: Terms) -> tuple[float, float]:
+    """Return for how long a source rests that met no host: at first, and at most, s.
+
+    A quarter of the first retry's wait, doubling: sooner than any single delivery would be tried.
+    """
+    first = min(_FIRST_REST, terms.retry[0] / 4)
+    return first, max(first, min(_LONGEST_REST, max(terms.retry)))
 
 
 class Berth:
@@ -91,11 +101,10 @@ class Berth:
     async def fail(self) -> float:
         """No host was met: rest. Returns for how many seconds.
 
-        A quarter of the first retry's wait, doubling: what waits is not tried one by one, so
-        somebody must look from time to time whether the site is back.
+        What waits is not tried one by one, so somebody must look from time to time whether the
+        site is back.
         """
-        retry = self.terms.retry
-        first, most = retry[0] / 4, max(retry[0] / 4, min(300.0, max(retry)))
+        first, most = find_rests(self.terms)
         self.failures, rest = await self._gates.fail(
             self.terms.name, self.source, first=first, most=most
         )

@@ -31,6 +31,7 @@ _log = logging.getLogger("outgate.worker")
 Place = tuple[int, str]  # shard and lane
 
 _MOST = 100  # deliveries of one claim
+_BATCH = 4  # of so many in hand, one part must have ended before more is claimed
 _OCTETS = 4 << 20  # bodies of one claim
 _INLINE = 32 * 1024  # bodies up to this size come with the claim; Lua copies them twice
 # A claim at the first word of news would bring one message: a pause lets more gather, s.
@@ -79,6 +80,8 @@ class Feeder:
         self._times: dict[tuple[str, str], float] = {}  # virtual, by tenant and priority
         self._last: dict[Place, int] = {}  # when a lane had its turn, counted
         self._turn = 0
+        self._running = False
+        self._waits_for_room = False
         self._bell = trio.Event()
 
     def __repr__(self) -> str:
@@ -95,21 +98,27 @@ class Feeder:
         return list(self._lanes)
 
     def add(self, place: Place) -> bool:
-        """Hear that a lane has something ready; True when nothing was known before."""
-        is_first = not self._lanes
+        """Hear that a lane has something ready; True when ``run`` is to be started."""
         self._lanes[place] = self._lanes.get(place, 0) + 1
         self.ring()
-        return is_first
+        was_running, self._running = self._running, True
+        return not was_running
 
     def ring(self) -> None:
         """Look again: something has changed."""
         self._bell.set()
+
+    def make_room(self) -> None:
+        """One delivery fewer is in hand."""
+        if self._waits_for_room:
+            self._bell.set()
 
     async def run(self) -> None:
         """Feed until there is nothing left to feed."""
         await trio.sleep(_PAUSE)
         while self._lanes and not self._hands.stopping:
             self._bell = trio.Event()  # before the look: what rings during it counts
+            self._waits_for_room = False
             try:
                 wait = await self._feed()
             except (StoreUnavailable, StoreError) as error:
@@ -123,6 +132,7 @@ class Feeder:
                 with trio.move_on_after(min(wait, _LOOK)):
                     await self._bell.wait()
         self._times.clear()
+        self._running = False
 
     # -- asking -------------------------------------------------------------------------------
 
@@ -138,9 +148,11 @@ class Feeder:
             Want(berth.source, min(berth.room, room), len(berth.connections), berth.most)
             for berth in berths
         ]
-        if room <= 0 or not any(want.room for want in wants):
-            self.why = ""
-            return _LOOK  # whoever ends a delivery rings
+        # Not for each one that has ended: a claim costs the same for one as for ten.
+        enough = max(1, sum(berth.held for berth in berths) // _BATCH)
+        if min(room, sum(want.room for want in wants)) < enough:
+            self.why, self._waits_for_room = "", True
+            return _LOOK
         return await self._reserve(berths, wants, room)
 
     async def _reserve(
@@ -263,6 +275,8 @@ class Feeder:
                 self.why = "tenant rate"
                 return
         counts = _split(granted, share)
+        if not counts or self._hands.stopping:
+            return
         shard, lane = place
         news = self._lanes.get(place)
         # Shielded: what a claim has brought must be known, or it lies idle until its lease ends.
@@ -316,6 +330,7 @@ class Nowhere(Feeder):
     async def _feed(self) -> float:
         room = min(_MOST, self._hands.find_room(proven=False))
         if room <= 0:
+            self._waits_for_room = True
             return _LOOK
         self._hands.expect(room)
         try:
@@ -345,6 +360,7 @@ class Surveyor(Feeder):
         self._look_ups = look_ups
 
     async def run(self) -> None:
+        """Look sites up until there is none left to look up."""
         while self._lanes and not self._hands.stopping:
             self._bell = trio.Event()
             try:
@@ -355,6 +371,7 @@ class Surveyor(Feeder):
             if self._lanes and (wait := min(waits, default=0.0)) > 0:
                 with trio.move_on_after(min(wait, _LOOK)):
                     await self._bell.wait()
+        self._running = False
 
     async def _survey(self, place: Place) -> float:
         shard, lane = place

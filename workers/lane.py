@@ -19,7 +19,7 @@ from relay.errors import SourceUnusable, StoreError, StoreUnavailable
 from relay.events import encode_event
 from relay.model import Blame, Claim, Disposition, Outcome
 from relay.smtp.client import LocalProtocolError
-from workers.berth import DEPTH, Berth
+from workers.berth import DEPTH, Berth, find_rests
 from workers.desk import Desk
 from workers.ending import Attempt
 from workers.peer import ClaimLost, HostFailed, Peer, Verdict, open_peer
@@ -317,8 +317,8 @@ class Lane:
         self._failures += 1
         if self.path.is_shared:
             # One group of many that share the site's limits: the others may well be reached.
-            retry = self._berth.terms.retry
-            rest = min(retry[0] / 4 * 2.0 ** min(self._failures - 1, 30), max(retry), 300.0)
+            first, most = find_rests(self._berth.terms)
+            rest = min(first * 2.0 ** min(self._failures - 1, 30), most)
             self.rests_until = trio.current_time() + rest
         else:
             rest = await self._berth.fail()

@@ -67,6 +67,7 @@ class Held:
     feeder: Feeder
     lane: str
     berth: Berth | None
+    proven: bool
     since: float  # trio time
 
 
@@ -263,9 +264,10 @@ class Pool:
         berth = self.find_berth(source, feeder.pool, feeder.site) if source else None
         if berth is not None:
             berth.held += 1
-        if berth is None or not berth.is_proven:
-            self._unproven += 1
-        self.held[claim.delivery.id] = Held(claim, feeder, lane, berth, trio.current_time())
+        proven = berth is not None and berth.is_proven
+        self._unproven += not proven
+        now = trio.current_time()
+        self.held[claim.delivery.id] = Held(claim, feeder, lane, berth, proven, now)
         self._place(claim, self.desk.sources.get(source))
 
     def _finish(self, claim: Claim) -> None:
@@ -276,8 +278,8 @@ class Pool:
         del self.held[claim.delivery.id]
         if held.berth is not None:
             held.berth.held -= 1
-        self._unproven = max(0, self._unproven - 1)
-        held.feeder.ring()
+        self._unproven -= not held.proven
+        held.feeder.make_room()
 
     def _place(self, claim: Claim, source: Source | None) -> None:
         """Give a claim to a lane: now if the path is known, otherwise as soon as it is."""
@@ -287,7 +289,22 @@ class Pool:
             return
         if is_expired(delivery.accepted, self.desk.now(), self._settings.expire):
             self._start(self._end_expired, claim)
+        elif self.desk.ending.withholds:
+            self._start(self._withhold, claim, source)
+        else:
+            self._send_off(claim, source)
+
+    async def _withhold(self, claim: Claim, source: Source | None) -> None:
+        """Take out the recipients that are not tried any more (``delivery.suppress_after``)."""
+        left = await self.desk.ending.withhold(claim)
+        if left is None:
+            self._finish(claim)
             return
+        self.held[claim.delivery.id].claim = left
+        self._send_off(left, source)
+
+    def _send_off(self, claim: Claim, source: Source | None) -> None:
+        delivery = claim.delivery
         family = find_family(source.address) if source else None
         path = self.desk.router.find_now(delivery.domain, family)
         if path is not None:
