@@ -181,10 +181,10 @@ async def _load(
     sample = min(_SAMPLE, size.many // 10)
     deliveries = await fill(store, turns, octets=_BODY, show=show, keep=sample)
     found.fill_seconds = time.monotonic() - begun
-    await wait_until_quiet(store)
+    full = await _read_memory(store)
     some = random.Random(2).choices(domains, k=size.messages)
     found.at_once = await _measure_cost(server, passage, some)
-    full = await _read_memory(store)
+    await _finish_tables(store)
     found.body_octets = await _weigh_bodies(store, deliveries)
     found.octets = (full - empty) / size.many - found.body_octets
 
@@ -195,21 +195,23 @@ async def _weigh_bodies(store: Store, deliveries: list[Delivery]) -> float:
     All that it took: the value, its key, its entries among keys and expiring keys. Only the two
     tables of keys do not shrink by it: their share is counted to the delivery.
     """
-    keys = [make_key(one.home, "body", one.message_id, 0) for one in deliveries]
-    bodies = [await store.link.call("GET", key) for key in keys]
+    bodies: dict[str, bytes] = {}
+    for one in deliveries:
+        key = make_key(one.home, "body", one.message_id, 0)
+        if body := await store.link.call("GET", key):  # some were delivered meanwhile
+            bodies[key] = body
     before = await _read_memory(store)
-    for key in keys:
+    for key in bodies:
         await store.link.call("DEL", key)
     freed = before - await _read_memory(store)
-    for key, body in zip(keys, bodies, strict=True):
+    for key, body in bodies.items():
         await store.link.call("SET", key, body, "PX", 7 * 86_400_000)
-    return freed / len(keys)
+    return freed / len(bodies)
 
 
 async def _read_memory(store: Store) -> int:
     """Return what the server uses when it has nothing else to do, octets."""
     await wait_until_quiet(store)
-    await _finish_tables(store)
     await trio.sleep(1)  # buffers of the last replies
     used, _ = await store.read_memory()
     return used
