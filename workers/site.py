@@ -12,10 +12,9 @@ That is little mail, and it has the default's limits. Backup hosts do not matter
 when the best hosts are gone.
 
 A [[site]] without ``mx`` and ``domains`` that has a provider's name overrides the limits that it
-sets, in the provider's entry (a ``tls`` of "opportunistic", the default, counts as not set: who
-wants less than the provider's entry demands gives ``mx`` as well). Under another name it matches
-everything, and its terms hold for each set of MX hosts by itself: what is left over is not one
-receiver, and one that is down must not hold up the others.
+sets, in the provider's entry. Under another name it matches everything, and its terms hold for each
+set of MX hosts by itself: what is left over is not one receiver, and one that is down must not hold
+up the others.
 """
 
 import difflib
@@ -149,7 +148,7 @@ def _override(site: Site, shipped: Site | None) -> Site:
         connections=site.connections or shipped.connections,
         messages_per_connection=site.messages_per_connection or shipped.messages_per_connection,
         rate=site.rate or shipped.rate,
-        tls=shipped.tls if site.tls == "opportunistic" else site.tls,
+        tls=site.tls or shipped.tls,
         retry=site.retry or shipped.retry,
         source=Limits(
             connections=site.source.connections or shipped.source.connections,
@@ -163,7 +162,7 @@ def _override(site: Site, shipped: Site | None) -> Site:
 def _make_terms(site: Site, default: Delivery) -> Terms:
     return Terms(
         name=site.name,
-        tls=site.tls,
+        tls=site.tls or "opportunistic",
         # The nearest says it: the source at this site, the site, all sites.
         messages_per_connection=site.source.messages_per_connection
         or site.messages_per_connection

@@ -107,14 +107,18 @@ class Limits(Section, frozen=True):
 
 
 class Site(Limits, frozen=True, kw_only=True):
-    """Domains that are one receiver: matched by MX host suffix or by name. First match wins."""
+    """Domains that are one receiver. First match wins.
+
+    A domain belongs to it by name, or because all of its best MX hosts match; without ``mx`` and
+    ``domains`` the entry is for what no other matches, each set of MX hosts by itself.
+    """
 
     name: str
     mx: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
     # none: in clear. opportunistic: TLS where offered, any certificate. require: TLS, any
-    # certificate. verify: TLS, chain and host name checked.
-    tls: TlsLevel = "opportunistic"
+    # certificate. verify: TLS, chain and host name checked. Default: opportunistic.
+    tls: TlsLevel | None = None
     retry: tuple[Seconds, ...] = ()  # default: delivery.retry
     source: Limits = Limits()
 
