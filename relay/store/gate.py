@@ -20,7 +20,7 @@ from relay.store.keys import find_shard, make_key
 from relay.store.link import Link, Part
 
 # Who was not heard of for this long counts as gone, s; workers announce themselves three times in it.
-_PRESENCE = 15.0
+PRESENCE = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Gates:
     async def announce(self, *members: str) -> frozenset[str]:
         """Say that these are alive ("source:a", "pool:default" ...); return all that are."""
         alive = await self._link.run(
-            "announce", make_key(0, "present"), int(_PRESENCE * 1000), *members
+            "announce", make_key(0, "present"), int(PRESENCE * 1000), *members
         )
         return frozenset(member.decode() for member in alive)
 

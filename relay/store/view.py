@@ -1,12 +1,23 @@
-"""Looking at the queue without changing it: the ledger, stories, where a delivery is."""
+"""Looking at the queue without changing it: the ledger, stories, queues, where a delivery is.
 
+For people and their tools: some of it reads every queue there is, page by page. Times are seconds
+since 1970, on the store's clock.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from relay.model import read_home
-from relay.store.keys import SHARDS, find_shard, make_key
-from relay.store.link import Link
+from relay.store.keys import SHARDS, find_shard, make_key, make_queue, read_queue
+from relay.store.link import Link, Part, Reply
 
 _COUNTERS = ("accepted", "delivered", "bounced", "queued", "unknown")
+_PAGE = 500  # commands that travel together, or members that are read in one go
+_OLDEST = 1000  # deliveries of a queue that are looked at for the oldest
+_PRIORITIES = ("", "urgent", "bulk")
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +27,31 @@ class Place:
     state: str
     attempts: int
     until: float | None
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many deliveries a queue holds."""
+
+    ready: int
+    due: int
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """When the first of a queue is due (None: nothing is), and when its oldest was accepted."""
+
+    due: float | None
+    oldest: float | None
+
+
+async def ask(link: Link, commands: Iterable[Sequence[Part]]) -> AsyncIterator[Reply]:
+    """Yield the reply to each command; they travel a page at a time, however many there are."""
+    waiting = iter(commands)
+    while page := [link.send(*command) for command in islice(waiting, _PAGE)]:
+        for reply in page:
+            yield await reply.wait()
 
 
 class View:
@@ -64,19 +100,103 @@ class View:
             found |= {queue.decode(): lane.decode() for queue in await queues.wait()}
         return found
 
+    async def read_sizes(self, queues: Iterable[str]) -> dict[str, Size]:
+        """Return how many deliveries queues hold."""
+        names = list(queues)
+        commands = (
+            (command, make_key(find_shard(read_queue(name).domain), kind, name))
+            for name in names
+            for command, kind in (("XLEN", "ready"), ("ZCARD", "due"))
+        )
+        counts = [int(reply) async for reply in ask(self.link, commands)]
+        pairs = zip(counts[::2], counts[1::2], strict=True)
+        return {name: Size(*pair) for name, pair in zip(names, pairs, strict=True)}
+
+    async def read_sites(self, queues: Iterable[str]) -> dict[str, str]:
+        """Return the sites of queues, "" where it is not known."""
+        names = list(queues)
+        commands = (
+            ("GET", make_key(find_shard(read_queue(name).domain), "site", name)) for name in names
+        )
+        found = [(reply or b"").decode() async for reply in ask(self.link, commands)]
+        return dict(zip(names, found, strict=True))
+
+    async def count_claimed(self) -> Counter[str]:
+        """Return how many deliveries of each queue are in workers' hands, where there are any."""
+        counts: Counter[str] = Counter()
+        for shard in range(SHARDS):
+            first = 0
+            while True:
+                key = make_key(shard, "claims")
+                ids = await self.link.call("ZRANGE", key, first, first + _PAGE - 1)
+                if ids:
+                    kept = await self.link.call("HMGET", make_key(shard, "records"), *ids)
+                    counts.update(one.partition(b"\n")[0].decode() for one in kept if one)
+                if len(ids) < _PAGE:
+                    break
+                first += _PAGE
+        return counts
+
+    async def read_front(self, queue: str) -> Front:
+        """Return when a queue's first is due, and the age of the oldest: looked for at its head.
+
+        A message's id begins with the time when it was accepted.
+        """
+        shard = find_shard(read_queue(queue).domain)
+        key = make_key(shard, "due", queue)
+        ready = self.link.send("XRANGE", make_key(shard, "ready", queue), "-", "+", "COUNT", 10)
+        first = self.link.send("ZRANGE", key, 0, 0, "WITHSCORES")
+        due = self.link.send("ZRANGE", key, 0, _OLDEST - 1)
+        times = [_read_time(slip) for _, (_, slip) in await ready.wait()]
+        start = await first.wait()
+        times += [_read_time(identity) for identity in await due.wait()]
+        return Front(float(start[1]) / 1000 if start else None, min(times, default=None))
+
     async def read_place(self, delivery_id: str, domain: str) -> Place | None:
         """Return where a delivery is, when it is claimed or due; None: ready, or ended."""
         shard = find_shard(domain)
         kept = await self.link.call("HGET", make_key(shard, "records"), delivery_id)
         if kept is None:
             return None
-        queue, slip, _ = kept.split(b"\n", 2)
-        attempts = int(slip.split(b" ")[6])
+        name, slip, _ = kept.split(b"\n", 2)
+        queue, attempts = name.decode(), int(slip.split(b" ")[6])
         score = await self.link.call("ZSCORE", make_key(shard, "claims"), delivery_id)
         if score is not None:
-            return Place("claimed", attempts, float(score) / 1000)
-        score = await self.link.call("ZSCORE", make_key(shard, "due", queue.decode()), delivery_id)
-        return Place("due", attempts, float(score or 0) / 1000)
+            return Place("claimed", attempts, float(score) / 1000, queue)
+        score = await self.link.call("ZSCORE", make_key(shard, "due", queue), delivery_id)
+        return Place("due", attempts, float(score or 0) / 1000, queue)
+
+    async def list_ready_queues(
+        self, tenants: Iterable[str], domain: str, sources: Sequence[str]
+    ) -> list[str]:
+        """Return the queues of a domain that have something ready, whatever their priority."""
+        names = [
+            make_queue(tenant, domain, priority, source)
+            for tenant in tenants
+            for priority in _PRIORITIES
+            for source in ("", *sources)
+        ]
+        sizes = await self.read_sizes(names)
+        return [name for name, size in sizes.items() if size.ready]
+
+    async def find_position(self, queue: str, delivery_id: str, *, depth: int) -> int | None:
+        """Return how many ready deliveries are before one; None: it is not among the first."""
+        key = make_key(find_shard(read_queue(queue).domain), "ready", queue)
+        begin, start, wanted = 0, b"-", delivery_id.encode() + b" "
+        while begin < depth:
+            page = await self.link.call("XRANGE", key, start, "+", "COUNT", _PAGE)
+            for number, (_, (_, slip)) in enumerate(page):
+                if slip.startswith(wanted):
+                    return begin + number
+            if len(page) < _PAGE:
+                return None
+            begin, start = begin + _PAGE, b"(" + page[-1][0]
+        return None
+
+    async def is_forwarding(self, message_id: str, delivery_id: str) -> bool:
+        """Tell whether a delivery is on its way to the shard of its domain."""
+        key = make_key(read_home(message_id), "outbox")
+        return bool(await self.link.call("HEXISTS", key, delivery_id))
 
     async def read_story(self, message_id: str) -> list[bytes]:
         """Return a message's events, by shard, each oldest first; empty when it is not known.
@@ -93,3 +213,11 @@ class View:
         info = (await self.link.call("INFO", "memory")).decode()
         values = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
         return int(values["used_memory"]), int(values.get("maxmemory", 0))
+
+
+def _read_time(identity: bytes) -> float:
+    """Return when a delivery was accepted, by its id."""
+    milliseconds = 0
+    for character in identity[:10].decode("ascii", "replace"):
+        milliseconds = milliseconds * 32 + max(0, _CROCKFORD.find(character))
+    return milliseconds / 1000

@@ -1,0 +1,65 @@
+"""How state looks on a terminal: tables, times and counts, the same in all commands."""
+
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_NARROWEST = 100  # of what goes into a pipe or a file
+
+
+def open_console() -> Console:
+    """Return the terminal; what is no terminal gets lines of a width that tables fit into."""
+    console = Console(highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _NARROWEST)
+    return console
+
+
+def make_table(*columns: str, last: str = "") -> Table:
+    """Return a table without lines. ``columns``: names, with ">" in front if they hold numbers;
+    ``last``: a column of words, which may take several lines.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in columns:
+        justify = "right" if name.startswith(">") else "left"
+        table.add_column(
+            name.lstrip(">"), justify=justify, no_wrap=True, overflow="ellipsis"  # type: ignore[arg-type]
+        )
+    if last:
+        table.add_column(last, overflow="fold", ratio=1, min_width=24)
+        table.expand = True
+    return table
+
+
+def add_row(table: Table, *cells: object) -> None:
+    """Add a row; what strangers have named is no markup."""
+    table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells))
+
+
+def format_span(seconds: float) -> str:
+    """Return "3 s", "4 min", "2.5 h", "1.2 d"."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def format_time(moment: float) -> str:
+    """Return a time, seconds since 1970, on this host's clock face."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+
+
+def format_count(number: int, word: str) -> str:
+    """Return "1 queue", "2,000 queues", "3 deliveries"."""
+    if number == 1:
+        return f"1 {word}"
+    many = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+    return f"{number:,} {many}"
+
+
+def warn(text: str) -> None:
+    """Say something that is no result."""
+    print(f"outgate: {text}", file=sys.stderr)

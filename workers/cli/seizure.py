@@ -1,0 +1,146 @@
+"""Taking deliveries out of their queues, for a command that ends, holds or releases them.
+
+Page by page: a page is claimed as a worker would, something is done with each delivery, and only then
+comes the next. Claims are renewed meanwhile. The first Ctrl-C lets the page be finished; whatever
+goes wrong in one, what was not begun is given back, and what is cut off `reclaim` finds.
+"""
+
+import os
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from relay.config import Config
+from relay.errors import StoreError, StoreUnavailable
+from relay.model import Claim
+from relay.signals import wait_for_stop
+from relay.store.queue import Store
+from workers.cli.target import Target
+
+_PAGE = 100
+_TASKS = 10
+_LOOKED_AT = 1000  # when single messages are looked for
+_CUT_OFF = 30.0  # what has been begun may take so long after we are told to leave, s
+_REPORT = 2.0
+
+Act = Callable[[Claim], Awaitable[None]]
+
+
+class Seizure:
+    """What one command takes, and does with it. ``act`` ends each claim."""
+
+    def __init__(self, store: Store, config: Config, act: Act) -> None:
+        self.deliveries = 0
+        self.recipients = 0
+        self.interrupted = False
+        self._store = store
+        self._lease = config.delivery.claim
+        self._act = act
+        self._name = f"operator-{os.urandom(5).hex()}"
+        self._pages = 0
+        self._reported = 0.0
+        self._recent: frozenset[str] = frozenset()
+
+    async def run(self, targets: Sequence[Target], *, due: bool = True, ready: bool = True) -> None:
+        """Take all of the targets that is due, ready or both.
+
+        Due first: what becomes ready while we look is met again there, and what is held from there
+        is not met twice.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_for_stop, self._interrupt)
+            self._reported = trio.current_time()
+            for target in targets:
+                if due:
+                    await self._take_due(target)
+                if ready:
+                    await self._take_ready(target)
+            nursery.cancel_scope.cancel()
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+
+    async def _take_ready(self, target: Target) -> None:
+        start = "-"
+        while start and not self.interrupted:
+            claims, start = await self._store.seize(
+                target.queue,
+                token=self._make_token(),
+                messages=sorted(target.messages),
+                start=start,
+                limit=_LOOKED_AT if target.messages else _PAGE,
+            )
+            await self._do(claims)
+
+    async def _take_due(self, target: Target) -> None:
+        """From the last page to the first: what is held goes behind its place, never before it."""
+        limit = _LOOKED_AT if target.messages else _PAGE
+        count = (await self._store.read_sizes([target.queue]))[target.queue].due
+        for start in reversed(range(0, count, limit)):
+            if self.interrupted:
+                return
+            claims, _ = await self._store.seize_due(
+                target.queue,
+                token=self._make_token(),
+                messages=sorted(target.messages),
+                start=start,
+                limit=limit,
+            )
+            await self._do(claims)
+
+    def _make_token(self) -> str:
+        self._pages += 1
+        return f"{self._name}-{self._pages}"
+
+    # -- a page -------------------------------------------------------------------------------
+
+    async def _do(self, claims: Sequence[Claim]) -> None:
+        left = deque(claims)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._renew, claims)
+                async with trio.open_nursery() as workers:
+                    for _ in range(min(_TASKS, len(left))):
+                        workers.start_soon(self._work, left)
+                nursery.cancel_scope.cancel()
+        finally:
+            if left:
+                await self._give_back(left)
+        # What became ready meanwhile moves the pages: some of the last one come again.
+        self._recent = frozenset(claim.delivery.id for claim in claims)
+        self._report()
+
+    async def _work(self, left: deque[Claim]) -> None:
+        while left:
+            claim = left.popleft()
+            # A notice that is written must not be left without the end that it tells of.
+            with trio.CancelScope(shield=True) as scope:
+                scope.deadline = trio.current_time() + _CUT_OFF
+                await self._act(claim)
+            if claim.delivery.id not in self._recent and not scope.cancelled_caught:
+                self.deliveries += 1
+                self.recipients += len(claim.delivery.envelope.recipients)
+
+    async def _renew(self, claims: Sequence[Claim]) -> None:
+        while True:
+            await trio.sleep(self._lease / 3)
+            await self._store.renew(claims)
+
+    async def _give_back(self, left: deque[Claim]) -> None:
+        with trio.move_on_after(_CUT_OFF, shield=True):
+            try:
+                while left:
+                    await self._store.defer(left[0], b"", wait=0.0, attempted=False)
+                    left.popleft()
+            except (StoreUnavailable, StoreError):
+                return
+
+    def _report(self) -> None:
+        """Progress, for who waits at a terminal or reads a log."""
+        if trio.current_time() >= self._reported + _REPORT:
+            self._reported = trio.current_time()
+            print(f"outgate: {self.deliveries:,} deliveries so far", file=sys.stderr)
+
+

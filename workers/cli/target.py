@@ -1,0 +1,127 @@
+"""Targets: the queues that a selection means, and which of their deliveries."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from relay.address import find_domain
+from relay.config import Config
+from relay.events import decode_event
+from relay.store.keys import SHARDS, find_shard, read_queue
+from relay.store.queue import Store
+from workers.cli.selection import Selection
+
+_ENDS = ("delivered", "bounced")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A queue; ``messages``: those that are meant, none: all."""
+
+    queue: str
+    site: str
+    messages: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Found:
+    """What a selection means. ``claimed``: deliveries in workers' hands, which nobody can touch."""
+
+    targets: list[Target] = field(default_factory=list)
+    claimed: int = 0
+    ended: list[str] = field(default_factory=list)  # of what was given by id
+    unknown: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One delivery of a message, as its story tells it."""
+
+    id: str
+    tenant: str  # "": the story does not say
+    domain: str
+    ended: bool
+
+
+async def find_targets(store: Store, config: Config, selection: Selection) -> Found:
+    """Return what is meant, wherever it waits."""
+    if selection.ids:
+        return await _find_by_id(store, config, selection)
+    found = Found()
+    async for queue, site in list_queues(store, selection):
+        found.targets.append(Target(queue, site))
+    claimed = await store.count_claimed()
+    sites = await store.read_sites(claimed)
+    found.claimed = sum(
+        count
+        for queue, count in claimed.items()
+        if selection.covers(read_queue(queue), sites[queue])
+    )
+    return found
+
+
+async def list_queues(store: Store, selection: Selection) -> AsyncIterator[tuple[str, str]]:
+    """Yield queues with something ready or due, and the site of each, "" when not known."""
+    shards = [find_shard(selection.domain)] if selection.domain else range(SHARDS)
+    for shard in shards:
+        queues = [
+            queue
+            for queue in await store.list_queues(shard)
+            if selection.covers(read_queue(queue), selection.site)
+        ]
+        for queue, site in (await store.read_sites(queues)).items():
+            if selection.site in ("", site):
+                yield queue, site
+
+
+def read_parts(events: list[dict[str, object]]) -> list[Part]:
+    """Return a message's deliveries: numbered in the order of their domains' first recipients."""
+    accepted = next((event for event in events if event["event"] == "accepted"), {})
+    recipients = accepted.get("recipients", [])
+    assert isinstance(recipients, list)
+    domains = dict.fromkeys(find_domain(str(address).encode()) for address in recipients)
+    ended = {str(event.get("delivery", "")) for event in events if _is_end(event)}
+    message_id = str(accepted.get("id", ""))
+    parts = []
+    for number, domain in enumerate(domains):
+        identity = f"{message_id}.{number}"
+        if domain is not None:
+            tenant = str(accepted.get("tenant", ""))
+            parts.append(Part(identity, tenant, domain, identity in ended))
+    return parts
+
+
+def _is_end(event: dict[str, object]) -> bool:
+    return event["event"] in _ENDS or event.get("next") == "assume-delivered"
+
+
+async def _find_by_id(store: Store, config: Config, selection: Selection) -> Found:
+    found = Found()
+    meant: defaultdict[str, set[str]] = defaultdict(set)
+    for identity in selection.ids:
+        message_id = identity.partition(".")[0]
+        events = [decode_event(line) for line in await store.read_story(message_id)]
+        parts = [one for one in read_parts(events) if identity in (message_id, one.id)]
+        if not parts:
+            found.unknown.append(identity)
+        for part in parts:
+            if part.ended:
+                found.ended.append(part.id)
+                continue
+            place = await store.read_place(part.id, part.domain)
+            if place is not None and place.state == "claimed":
+                found.claimed += 1
+                continue
+            for queue in [place.queue] if place else await list_places(store, config, part):
+                meant[queue].add(message_id)
+    for queue, site in (await store.read_sites(meant)).items():
+        if selection.covers(read_queue(queue), site):
+            found.targets.append(Target(queue, site, frozenset(meant[queue])))
+    return found
+
+
+async def list_places(store: Store, config: Config, part: Part) -> list[str]:
+    """Return the queues in which a delivery that is ready can be."""
+    tenants = [part.tenant] if part.tenant else [tenant.name for tenant in config.tenant]
+    sources = [source.name for source in config.source]
+    return await store.list_ready_queues(tenants, part.domain, sources)
