@@ -25,13 +25,16 @@ class Script:
         return f"<Script {self.name}>"
 
 
-def _make_key_functions() -> str:
+def _make_key_functions(source: str) -> str:
+    """Return the functions that a script needs: making each costs every call."""
     lines = [
         "local call = redis.call",
         "local TAG = string.match(KEYS[1], '^{[^}]+}')",
         f"local WAKE = '{WAKE_CHANNEL}'",
     ]
     for name, parts in SHAPES.items():
+        if f"{name}_key(" not in source:
+            continue
         parameters = ", ".join("abc"[:parts])
         suffix = "".join(f" .. ':' .. {letter}" for letter in "abc"[:parts])
         lines.append(f"local function {name}_key({parameters}) return TAG .. ':{name}'{suffix} end")
@@ -41,11 +44,12 @@ def _make_key_functions() -> str:
 def _load() -> dict[str, Script]:
     scripts = {}
     for folder in (resources.files("relay.store") / "scripts").iterdir():
-        prelude = _make_key_functions() + (folder / "_prelude.lua").read_text("utf-8")
+        prelude = (folder / "_prelude.lua").read_text("utf-8")
         for file in folder.iterdir():
             name = file.name.removesuffix(".lua")
             if file.name.endswith(".lua") and not name.startswith("_"):
                 source = f"{prelude}\n{file.read_text('utf-8')}"
+                source = _make_key_functions(source) + source
                 scripts[name] = Script(name, source.encode("utf-8"))
     return scripts
 
