@@ -151,7 +151,10 @@ elseif is_wanting() then
     end
     note(math.max(1, one.owed + PATIENCE + 1 - now), 'turn')
   end
-  if dealt == 0 then call('HSET', turns_here, '!', '1') end
+  if dealt == 0 then
+    call('HSET', turns_here, '!', '1')
+    call('PEXPIRE', turns_here, MEMORY)
+  end
 end
 for _, one in ipairs(everybody) do
   local source = one.ours
@@ -163,8 +166,8 @@ for _, one in ipairs(everybody) do
     call('HDEL', turns_here, '@' .. one.name)
   end
 end
+if dealt > 0 or #passed > 0 then call('PEXPIRE', turns_here, MEMORY) end
 if dealt > 0 then
-  call('PEXPIRE', turns_here, MEMORY)
   if site_rates ~= '' then charge(meter, dealt, now) end
   -- Somebody went to sleep because it was our turn.
   if call('HDEL', turns_here, '!') == 1 then wake(site) end
