@@ -71,8 +71,8 @@ def _find_queue(delivery: Delivery) -> str:
 class _Record(msgspec.Struct, frozen=True, array_like=True):
     """What a slip holds beside its first line. The queue's name says tenant and domain."""
 
+    accepted: float  # first: scripts/queue/seize.lua reads it where it stands
     envelope: Envelope
-    accepted: float
     home: int
     newline: bool
 
@@ -81,7 +81,7 @@ _read_record = msgspec.msgpack.Decoder(_Record).decode
 
 
 def _write_record(delivery: Delivery) -> bytes:
-    record = _Record(delivery.envelope, delivery.accepted, delivery.home, delivery.newline)
+    record = _Record(delivery.accepted, delivery.envelope, delivery.home, delivery.newline)
     return _encode(record)
 
 

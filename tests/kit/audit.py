@@ -16,7 +16,7 @@ from relay.store.keys import SHAPES, SHARDS, UNKNOWN, find_shard, make_key, read
 from tests.kit.redis import Server
 
 _decode = msgspec.msgpack.Decoder(Delivery).decode
-_decode_record = msgspec.msgpack.Decoder(tuple[Envelope, float, int, bool]).decode
+_decode_record = msgspec.msgpack.Decoder(tuple[float, Envelope, int, bool]).decode
 _AHEAD = 600_000.0  # no queue is left alone by `survey` for longer than this, ms
 
 
@@ -162,7 +162,7 @@ def _read(client: redis.Redis) -> list[Shard]:
 def _read_slip(queue: str, slip: bytes) -> Slip:
     head, _, record = slip.partition(b"\n")
     identity, recipients, size, parts, flags, pool, attempts, falls = head.decode().split(" ")
-    envelope, _, home, _ = _decode_record(record)
+    _, envelope, home, _ = _decode_record(record)
     return Slip(
         identity,
         queue,

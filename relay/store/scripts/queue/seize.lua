@@ -11,7 +11,8 @@ for i = 7, #ARGV do meant[ARGV[i]] = true end
 
 local function is_meant(d)
   if #ARGV >= 7 and not meant[d.message] then return false end
-  return not before or cmsgpack.unpack(d.record)[2] < before
+  -- A record begins: array of 4, float. (cmsgpack knows no octets, which come behind it.)
+  return not before or struct.unpack('>d', d.record, 3) < before
 end
 
 local entries = call('XRANGE', ready_key(queue), ARGV[5], '+', 'COUNT', ARGV[6])
@@ -23,6 +24,8 @@ for _, entry in ipairs(entries) do
     found[#found + 1] = hold(queue, d, slip, token, now + ARGV[3])
   end
 end
+-- In its lane it stays until the next claim, which finds it empty.
+if call('XLEN', ready_key(queue)) == 0 then call('DEL', ready_key(queue)) end
 local last = entries[#entries]
 table.insert(found, 1, #entries == tonumber(ARGV[6]) and '(' .. last[1] or '')
 return found
