@@ -152,10 +152,14 @@ local function finish(d, delivered, bounced, unknown, event, lifetime)
   append_story(d.message, event, lifetime)
 end
 
--- due -> ready, for what is due in one queue; bounded, the rest comes with the next look. Returns
--- how many.
-local function promote(queue, now, limit)
-  local ids = call('ZRANGEBYSCORE', due_key(queue), '-inf', now, 'LIMIT', 0, limit)
+-- due -> ready, for what one queue holds until `latest`; bounded, the rest comes with the next look.
+-- Returns how many.
+local function promote(queue, latest, limit, now)
+  -- It may be on the agenda because it was left alone for a while: then what is ready has waited
+  -- for that, and nobody else would look.
+  local entry = call('XRANGE', ready_key(queue), '-', '+', 'COUNT', 1)[1]
+  if entry then offer(queue, read_slip(entry[2][2]).pool, now) end
+  local ids = call('ZRANGEBYSCORE', due_key(queue), '-inf', latest, 'LIMIT', 0, limit)
   for _, id in ipairs(ids) do
     local d = read_kept(call('HGET', records_key(), id))
     call('ZREM', due_key(queue), id)

@@ -75,8 +75,13 @@ end
 
 local left = 0
 local queues = call('ZRANGE', round_key(lane), 0, 3)
-for _, queue in ipairs(queues) do left = left + call('XLEN', ready_key(queue)) end
-if #queues == 4 then left = left + call('ZCARD', round_key(lane)) - 4 end
+if #queues == 4 then left = call('ZCARD', round_key(lane)) - 4 end
+for _, queue in ipairs(queues) do
+  local ready = call('XLEN', ready_key(queue))
+  -- Emptied past us (`seize`). Left in a lane that is forgotten, nobody would hear of its next one.
+  if ready == 0 then call('ZREM', round_key(lane), queue) end
+  left = left + ready
+end
 if left == 0 then
   call('ZREM', lanes_key(), lane)
 else

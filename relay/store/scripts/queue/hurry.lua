@@ -3,4 +3,5 @@
 -- ARGV[1] queue  [2] ms ahead of now
 -- Returns how many moved; call again while it is 100.
 pass_when_full()
-return promote(ARGV[1], clock() + tonumber(ARGV[2]), 100)
+local now = clock()
+return promote(ARGV[1], now + tonumber(ARGV[2]), 100, now)

@@ -5,10 +5,7 @@
 pass_when_full()
 local now, left = clock(), tonumber(ARGV[1])
 for _, queue in ipairs(call('ZRANGEBYSCORE', agenda_key(), '-inf', now, 'LIMIT', 0, left)) do
-  -- It may be here because it was left alone for a while: then what is ready has waited for that.
-  local pool = call('XRANGE', ready_key(queue), '-', '+', 'COUNT', 1)[1]
-  if pool then offer(queue, read_slip(pool[2][2]).pool, now) end
-  left = left - 1 - promote(queue, now, left)
+  left = left - 1 - promote(queue, now, left, now)
   if left <= 0 then break end
 end
 local first = call('ZRANGE', agenda_key(), 0, 0, 'WITHSCORES')
