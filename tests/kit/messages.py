@@ -1,7 +1,7 @@
 """Messages and their deliveries for tests of the store, and claims on them."""
 
 from relay.model import Claim, Delivery, Envelope, Recipient, make_message_id
-from relay.store.keys import find_shard, read_lane
+from relay.store.keys import SHUT, find_shard, read_lane
 from relay.store.queue import Claimed, Store
 
 EVENT = b'{"event":"test"}'
@@ -29,6 +29,7 @@ def make_deliveries(
     pool: str = "default",
     accepted: float = 1.0,
     notice: bool = False,
+    priority: str = "",
 ) -> list[Delivery]:
     """Return the deliveries of one new message, one for each domain."""
     home = find_shard(domains[0])
@@ -49,6 +50,7 @@ def make_deliveries(
             home=home,
             alone=len(domains) == 1,
             notice=notice,
+            priority=priority,
         )
         for number, domain in enumerate(domains)
     ]
@@ -76,11 +78,14 @@ class Claims:
         octets: int = 1 << 22,
         inline: int = 1 << 18,
     ) -> Claimed:
-        """Claim from all lanes of a pool in the shard of ``domain``; ``left`` adds up."""
+        """Claim from all lanes of a pool in the shard of ``domain``; ``left`` adds up.
+
+        Pinned lanes are the pool's too, those of suspended queues nobody's.
+        """
         shard = find_shard(domain)
         found = Claimed([], 0)
         for lane in await self._store.list_lanes(shard):
-            if most <= 0 or read_lane(lane).pool != pool:
+            if most <= 0 or read_lane(lane).pool != pool or read_lane(lane).site == SHUT:
                 continue
             self._number += 1
             claimed = await self._store.claim(
@@ -101,10 +106,22 @@ class Claims:
         (claim,) = await self.take(domain)
         return claim
 
+    async def take_from(self, lane: str, *grants: int, domain: str = "a.test") -> Claimed:
+        """Claim from one lane, for so many sources."""
+        self._number += 1
+        return await self._store.claim(
+            find_shard(domain),
+            lane,
+            grants or (100,),
+            token=f"test-{self._number}",
+            octets=1 << 22,
+            inline=1 << 18,
+        )
 
-async def put(store: Store, count: int, domain: str = "a.test") -> list[Delivery]:
+
+async def put(store: Store, count: int, domain: str = "a.test", **more: object) -> list[Delivery]:
     """Accept ``count`` small messages to one recipient each."""
-    deliveries = [make_delivery(domain) for _ in range(count)]
+    deliveries = [make_delivery(domain, **more) for _ in range(count)]  # type: ignore[arg-type]
     for delivery in deliveries:
         await store.accept([delivery], EVENT, b"hello")
     return deliveries

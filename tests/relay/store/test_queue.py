@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("audited")
 
 def dump(server: Server) -> dict[bytes, bytes]:
     with server.client() as client:
-        return {key: client.dump(key) for key in client.scan_iter() if b":asleep" not in key}
+        return {key: client.dump(key) for key in client.scan_iter()}
 
 
 # -- accept -----------------------------------------------------------------------------------
@@ -291,11 +291,42 @@ async def test_defer_waits(server: Server, store: Store, claims: Claims) -> None
     await store.defer(await claims.take_one(), EVENT, wait=30)
     check(server)
 
-    looked = await claims.look()
+    assert await claims.take() == []
+    assert 25 < await store.promote_all() <= 30
+    assert await claims.take() == []
 
-    assert looked.claims == []
-    assert looked.wait is not None
-    assert 25 < looked.wait <= 30
+
+async def test_defer_to_a_source_waits_in_a_queue_of_its_own(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    await put(store, 2)
+    shard = find_shard("a.test")
+    pinned, free = await claims.take()
+
+    await store.defer(pinned, EVENT, wait=0, source="b")
+    await store.defer(free, EVENT, wait=0)
+
+    check(server)
+    lanes = await store.list_lanes(shard)
+    assert sorted(lanes) == ["default/normal/acme/", "default@b/normal/acme/"]
+    claimed = await claims.take_from("default@b/normal/acme/")
+    ((_, again),) = claimed.claims
+    assert again.delivery == pinned.delivery
+    await store.defer(again, EVENT, wait=0)  # as it was
+    ((_, again),) = (await claims.take_from("default@b/normal/acme/")).claims
+    await store.defer(again, EVENT, wait=0, source="")
+    assert await store.list_lanes(shard) == ["default/normal/acme/"]
+    assert len(await claims.take()) == 2
+
+
+async def test_pinned_delivery_keeps_the_site(store: Store, claims: Claims) -> None:
+    shard = find_shard("a.test")
+    await put(store, 1)
+    await store.assign(shard, "acme/a.test", "default/normal/acme/", "google")
+
+    await store.defer(await claims.take_one(), EVENT, wait=0, source="b")
+
+    assert await store.list_lanes(shard) == ["default@b/normal/acme/google"]
 
 
 async def test_defer_by_our_own_choice_is_no_attempt(store: Store, claims: Claims) -> None:
@@ -307,16 +338,58 @@ async def test_defer_by_our_own_choice_is_no_attempt(store: Store, claims: Claim
     assert (again.attempts, again.previous) == (0, b"")
 
 
-async def test_promote_hurries_what_waits(server: Server, store: Store, claims: Claims) -> None:
+async def test_hurry_lets_go_what_waits(server: Server, store: Store, claims: Claims) -> None:
     deliveries = await put(store, 3)
-    for claim in await claims.take():
-        await store.defer(claim, EVENT, wait=1000)
-    assert await store.promote("acme", "a.test", "default") == 0
+    for claim, wait in zip(await claims.take(), (100, 1000, 10_000), strict=True):
+        await store.defer(claim, EVENT, wait=wait)
+    assert await store.hurry("acme/a.test", ahead=0) == 0
 
-    assert await store.promote("acme", "a.test", "default", ahead=2000) == 3
+    assert await store.hurry("acme/a.test", ahead=2000) == 2
 
     check(server)
-    assert {c.delivery.id for c in await claims.take()} == {d.id for d in deliveries}
+    assert {c.delivery.id for c in await claims.take()} == {d.id for d in deliveries[:2]}
+    assert 9000 < await store.promote_all() <= 10_000
+
+
+async def test_hurry_is_bounded_and_goes_on(server: Server, store: Store, claims: Claims) -> None:
+    await put(store, 250)
+    for _ in range(3):
+        for claim in await claims.take():
+            await store.defer(claim, EVENT, wait=1000)
+
+    assert await store.hurry("acme/a.test", ahead=2000) == 250
+
+
+async def test_what_is_hurried_can_be_looked_up_at_once(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    """It goes ahead of its time: no time of the future may get into the lanes."""
+    await put(store, 1)
+    await store.defer(await claims.take_one(), EVENT, wait=86_400)
+
+    await store.hurry("acme/a.test", ahead=5 * 86_400)
+
+    check(server)
+    shard = find_shard("a.test")
+    (lane,) = await store.list_lanes(shard)
+    assert await store.survey(shard, lane, limit=9, patience=30) == (["acme/a.test"], 30.0)
+
+
+async def test_hurry_of_a_queue_that_is_left_alone(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    deliveries = await put(store, 2)
+    claim = (await claims.take(most=1))[0]
+    await store.defer(claim, EVENT, wait=1000)
+    shard = find_shard("a.test")
+    (lane,) = await store.list_lanes(shard)
+    await store.pause(shard, "acme/a.test", lane, 60)
+    assert await claims.take() == []
+
+    assert await store.hurry("acme/a.test", ahead=10) == 0
+
+    check(server)
+    assert [claim.delivery.id for claim in await claims.take()] == [deliveries[1].id]
 
 
 async def test_wrong_token_changes_nothing(server: Server, store: Store, claims: Claims) -> None:

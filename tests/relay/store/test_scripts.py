@@ -1,5 +1,7 @@
-"""What the scripts decide on their own: windows, limits of a claim, leases, wake-ups."""
+"""What the scripts decide on their own: turns and limits of a claim, lanes, leases, wake-ups."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -28,79 +30,7 @@ pytestmark = pytest.mark.usefixtures("audited")
 SHARD = find_shard("a.test")
 
 
-# -- windows ----------------------------------------------------------------------------------
-
-
-def read_queue(server: Server, domain: str = "a.test") -> dict[str, int]:
-    with server.client() as client:
-        fields = client.hgetall(make_key(find_shard(domain), "queue", f"acme/{domain}"))
-    return {key.decode(): int(value) for key, value in fields.items()}
-
-
-async def test_queue_begins_with_a_small_window(
-    server: Server, store: Store, claims: Claims
-) -> None:
-    await put(store, 50)
-
-    found = await claims.take()
-
-    assert len(found) == 20
-    assert read_queue(server) == {"held": 20}
-    assert await claims.take() == []
-    check(server)
-    await store.settle(found[0], EVENT)
-    assert read_queue(server) == {"held": 19, "window": 21}
-    check(server)
-    assert len(await claims.take()) == 2
-
-
-async def test_window_is_halved_when_a_host_fails_down_to_the_least(
-    server: Server, store: Store, claims: Claims
-) -> None:
-    await put(store, 50)
-    windows = []
-    for claim in await claims.take():
-        await store.defer(claim, EVENT, wait=60, host_failed=True)
-        windows.append(read_queue(server)["window"])
-        check(server)
-
-    assert windows[:4] == [10, 5, 5, 5]
-    assert read_queue(server)["held"] == 0
-    assert len(await claims.take()) == 5
-
-
-async def test_message_of_its_own_fault_leaves_the_window(
-    server: Server, store: Store, claims: Claims
-) -> None:
-    await put(store, 1)
-    await store.defer(await claims.take_one(), EVENT, wait=60)
-
-    assert read_queue(server) == {"held": 0}
-
-
-async def test_window_has_a_limit(server: Server, store: Store, claims: Claims) -> None:
-    await put(store, 1)
-    with server.client() as client:
-        client.hset(make_key(find_shard("a.test"), "queue", "acme/a.test"), "window", 1000)
-
-    await store.settle(await claims.take_one(), EVENT)
-
-    assert read_queue(server)["window"] == 1000
-
-
-async def test_idle_queue_is_forgotten_and_a_busy_one_is_not(
-    server: Server, store: Store, claims: Claims
-) -> None:
-    key = make_key(find_shard("a.test"), "queue", "acme/a.test")
-    await put(store, 1)
-    with server.client() as client:
-        claim = await claims.take_one()
-        assert client.pttl(key) == -1
-        await store.settle(claim, EVENT)
-        assert 0 < client.pttl(key) <= 600_000
-        await put(store, 1)
-        await claims.take_one()
-        assert client.pttl(key) == -1
+# -- turns ------------------------------------------------------------------------------------
 
 
 async def test_one_queue_does_not_keep_another_waiting(store: Store, claims: Claims) -> None:
@@ -176,6 +106,195 @@ async def test_hundreds_of_queues_all_get_their_turn(
     assert {claim.delivery.domain for claim in found} == set(domains)
 
 
+async def test_claim_deals_out_to_sources_in_turn(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    await put(store, 20)
+
+    claimed = await claims.take_from("default/normal/acme/", 3, 0, 1, 4)
+
+    assert [source for source, _ in claimed.claims] == [0, 2, 3, 0, 3, 0, 3, 3]
+    assert claimed.left == 12
+
+
+async def test_claim_tells_what_is_left(store: Store, claims: Claims) -> None:
+    """Exactly for four queues; of more, that there is something."""
+    for number, domain in enumerate(find_domains(9, shard=4)):
+        await put(store, number + 1, domain)
+    lane = "default/normal/acme/"
+    left = 45
+
+    while left:
+        claimed = await claims.take_from(lane, 4, domain=domain)
+        left -= len(claimed.claims)
+        assert 0 < claimed.left <= left if left else claimed.left == 0
+
+
+# -- lanes ------------------------------------------------------------------------------------
+
+
+async def test_lane_is_forgotten_with_its_last_delivery(store: Store, claims: Claims) -> None:
+    await put(store, 2)
+    await claims.take(most=1)
+    assert await store.list_lanes(SHARD) == ["default/normal/acme/"]
+
+    await claims.take(most=1)
+
+    assert await store.list_lanes(SHARD) == []
+
+
+async def test_queue_that_was_emptied_past_its_lane_is_heard_of_again(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    """It stays in its lane's round; the lane must not be forgotten with it inside."""
+    domains = find_domains(7, shard=4)
+    for domain in domains:
+        await put(store, 1, domain)
+    for domain in domains[1:]:
+        assert len((await store.seize(f"acme/{domain}", token="s"))[0]) == 1
+    check(server)
+
+    while (await claims.take_from("default/normal/acme/", 1, domain=domains[0])).left:
+        check(server)
+
+    check(server)
+    with listen(server) as read:
+        await put(store, 1, domains[3])
+        assert len(read()) == 1
+
+
+async def test_survey_leaves_queues_to_who_asked_first(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    domains = find_domains(3, shard=4)
+    for domain in domains:
+        await put(store, 1, domain)
+    lane = "default/normal/acme/"
+
+    first, soon = await store.survey(4, lane, limit=2, patience=30)
+    second, later = await store.survey(4, lane, limit=2, patience=30)
+    none, _ = await store.survey(4, lane, limit=2, patience=30)
+
+    assert sorted([*first, *second]) == sorted(f"acme/{domain}" for domain in domains)
+    assert (len(first), soon, none) == (2, 0.0, [])
+    assert later is not None
+    assert 29 < later <= 30
+    check(server)
+    assert await store.survey(5, lane, limit=2, patience=30) == ([], None)
+
+
+async def test_assigned_queue_changes_lanes_and_its_next_mail_knows(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    await put(store, 1)
+    await store.assign(SHARD, "acme/a.test", "default/normal/acme/", "google")
+    check(server)
+    assert await store.list_lanes(SHARD) == ["default/normal/acme/google"]
+    await claims.take_one()
+
+    await put(store, 1)
+
+    assert await store.list_lanes(SHARD) == ["default/normal/acme/google"]
+
+
+async def test_queue_that_was_emptied_meanwhile_is_assigned_to_no_lane(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    await put(store, 1)
+    await claims.take_one()
+    await store.assign(SHARD, "acme/a.test", "default/normal/acme/", "google")
+
+    assert await store.list_lanes(SHARD) == []
+
+
+async def test_paused_queue_is_left_alone_until_its_time(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    await put(store, 2)
+    await store.pause(SHARD, "acme/a.test", "default/normal/acme/", 60)
+
+    check(server)
+    assert await store.list_lanes(SHARD) == []
+    assert 59 < await store.promote_all() <= 60
+    assert await claims.take() == []
+    with server.client() as client:
+        client.zadd(make_key(SHARD, "agenda"), {"acme/a.test": 1})
+    await store.promote_all()
+    check(server)
+    assert len(await claims.take()) == 2
+
+
+async def test_unserved_lanes_and_their_rounds(server: Server, store: Store) -> None:
+    await put(store, 1)
+    assert await store.list_unserved(SHARD, 10) == []
+    assert await store.list_round(SHARD, "default/normal/acme/", 0, 9) == ["acme/a.test"]
+
+    with server.client() as client:
+        client.zadd(make_key(SHARD, "lanes"), {"default/normal/acme/": 5000})
+
+    assert await store.list_unserved(SHARD, 10) == [("default/normal/acme/", 5.0)]
+
+
+# -- seizing ----------------------------------------------------------------------------------
+
+
+async def test_seize_takes_messages_that_are_meant(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    deliveries = await put(store, 3)
+
+    meant = [deliveries[1].message_id]
+    found, rest = await store.seize("acme/a.test", token="s", messages=meant)
+
+    check(server)
+    assert [claim.delivery for claim in found] == [deliveries[1]]
+    assert rest == ""
+    assert await store.settle(found[0], EVENT)
+    assert len(await claims.take()) == 2
+
+
+async def test_seize_by_age_goes_on_where_it_stopped(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    for accepted in (10.0, 99.0, 20.0, 98.0, 30.0):
+        await store.accept([make_delivery(accepted=accepted)], EVENT, b"hello")
+    found: list[float] = []
+    start, calls = "-", 0
+    while start:
+        claims_here, start = await store.seize(
+            "acme/a.test", token=f"s{calls}", accepted_before=50.0, start=start, limit=2
+        )
+        found += [claim.delivery.accepted for claim in claims_here]
+        calls += 1
+
+    assert (found, calls) == ([10.0, 20.0, 30.0], 3)
+    check(server)
+    assert len(await claims.take()) == 2
+
+
+async def test_seize_of_what_is_due(server: Server, store: Store, claims: Claims) -> None:
+    deliveries = await put(store, 5)
+    for claim in await claims.take():
+        await store.defer(claim, b"why", wait=60)
+    meant = [deliveries[n].message_id for n in (0, 3)]
+    found, start = [], 0
+    while True:
+        some, passed = await store.seize_due(
+            "acme/a.test", token="s", messages=meant, start=start, limit=2
+        )
+        found += some
+        if passed < 0:
+            break
+        start += passed
+
+    check(server)
+    assert [claim.delivery for claim in found] == [deliveries[0], deliveries[3]]
+    assert (found[0].attempts, found[0].previous) == (1, b"why")
+    for claim in found:
+        assert await store.bounce(claim, EVENT, delivered=0)
+    assert await store.hurry("acme/a.test", ahead=100) == 3
+
+
 # -- claims that end by themselves ------------------------------------------------------------
 
 
@@ -226,7 +345,7 @@ async def test_claim_after_the_dot_is_of_unknown_outcome(
     assert await read_books(store) == books | {"queued": 2}
     if policy == "hold":
         assert await claims.take() == []
-        assert await store.promote("acme", "a.test", "default", ahead=6 * 86_400) == 1
+        assert await store.hurry("acme/a.test", ahead=6 * 86_400) == 1
     assert (await claims.take_one()).attempts == 1
 
 
@@ -366,37 +485,64 @@ async def test_unknown_outcomes_are_counted_with_the_end_of_the_claim(
 # -- wake-ups ---------------------------------------------------------------------------------
 
 
-async def test_wake_up_is_sent_only_to_who_sleeps(
-    server: Server, store: Store, claims: Claims
-) -> None:
+@contextlib.contextmanager
+def listen(server: Server) -> Iterator[Callable[[], list[str]]]:
+    """Yield a function that returns what was published since the last call."""
     with server.client() as client, client.pubsub() as heard:
         heard.subscribe("og:wake")
         assert heard.get_message(timeout=5) is not None
 
-        await put(store, 1)  # nobody has looked yet
-        await claims.take_one()  # found something: not asleep
-        await put(store, 1)
-        assert heard.get_message(timeout=0.05) is None
-        await claims.take_one()
-        assert await claims.take() == []  # now it is
+        def read() -> list[str]:
+            client.publish("og:wake", "end")
+            news: list[str] = []
+            while (message := heard.get_message(timeout=5)) and message["data"] != b"end":
+                news.append(message["data"].decode())
+            return news
+
+        yield read
+
+
+async def test_news_of_a_lane_that_had_nothing(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    news = f"lane {{og{SHARD}}} default/normal/acme/"
+    with listen(server) as read:
         await put(store, 2)
+        assert read() == [news]
+        await claims.take(most=1)
+        await put(store, 1)
+        assert read() == []  # who claimed was told that more is left
+        await claims.take()
+        assert read() == []
 
-        message = heard.get_message(timeout=5)
-        assert message is not None
-        assert message["data"].decode() == f"{{og{find_shard('a.test')}}}"
-        assert heard.get_message(timeout=0.05) is None
+        await put(store, 1)
+
+        assert read() == [news]
 
 
-async def test_deferred_delivery_wakes_to_tell_its_time(
-    server: Server, store: Store, claims: Claims
-) -> None:
+async def test_news_of_every_lane(server: Server, store: Store, claims: Claims) -> None:
+    """Priority, tenant, pool, pin and site each make another lane."""
+    with listen(server) as read:
+        await put(store, 1, priority="bulk")
+        await put(store, 1, tenant="other")
+        await put(store, 1, pool="second")
+        found = await claims.take()
+        await store.defer(found[0], EVENT, wait=0, source="b")
+        await store.assign(SHARD, "acme/a.test/bulk", "default@b/bulk/acme/", "x")
+        names = [line.split(" ")[2] for line in read()]
+
+    assert names == [
+        "default/bulk/acme/",
+        "default/normal/other/",
+        "second/normal/acme/",
+        "default@b/bulk/acme/",
+    ]
+
+
+async def test_what_was_due_is_in_the_news(server: Server, store: Store, claims: Claims) -> None:
     await put(store, 1)
-    claim = await claims.take_one()
-    assert (await claims.look()).wait is None
-    with server.client() as client, client.pubsub() as heard:
-        heard.subscribe("og:wake")
-        assert heard.get_message(timeout=5) is not None
-
-        await store.defer(claim, EVENT, wait=60)
-
-        assert heard.get_message(timeout=5) is not None
+    await store.defer(await claims.take_one(), EVENT, wait=0.001)
+    with listen(server) as read:
+        while await store.promote_all() < 1:
+            pass
+        assert len(read()) == 1
