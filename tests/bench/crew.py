@@ -26,6 +26,8 @@ from tests.bench.system import BenchFailed
 
 _ROOT = Path(__file__).parents[2]
 _STARTS_WITHIN, _STOPS_WITHIN = 30.0, 15.0
+# Workers tell each other every five seconds that they are there, and share by what they know.
+_ACQUAINTED = 8.0
 
 # All domains are one site, and its host is the sink.
 _CONFIG = """\
@@ -62,7 +64,7 @@ class Crew:
         self._workers: dict[str, subprocess.Popen[bytes]] = {}
 
     async def start(self, *names: str, nice: Mapping[str, int] | None = None) -> None:
-        """Start a worker for each of these sources, and return when they serve.
+        """Start a worker for each of these sources, and return when they know each other.
 
         ``nice``: sources whose worker gets less of the processor.
         """
@@ -73,6 +75,7 @@ class Crew:
                     if await pipe.receive_some(16):
                         continue
             raise BenchFailed(f"worker {name} did not start:\n{self.read_output()}")
+        await trio.sleep(_ACQUAINTED)
 
     def _launch(self, name: str, nice: int) -> int:
         """Start one; return the end of a pipe that something comes from when it is ready."""

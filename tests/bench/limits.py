@@ -68,8 +68,8 @@ async def _measure(progress: Progress, seconds: float) -> Limits:
     site = f'rate = "{_RATE.count}/s"\nconnections = {_CONNECTIONS}'
     with Tally(pause=_PAUSE) as tally:
         async with open_crew(_SOURCES, port=tally.port, site=site) as crew:
-            await crew.post(int(_RATE.count * (seconds + 15)))
             await crew.start(*_SOURCES)
+            await crew.post(int(_RATE.count * (seconds + 15)))
             begin = await _await_first(tally, crew)
             while trio.current_time() < begin + seconds:
                 await trio.sleep(0.2)

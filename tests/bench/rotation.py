@@ -100,8 +100,8 @@ async def _run_halted(progress: Progress) -> tuple[float, float, int]:
     with Tally() as tally:
         site = f'rate = "{_RATE}/s"'
         async with open_crew(_WEIGHTS, port=tally.port, site=site) as crew:
-            await crew.post(messages)
             await crew.start(*_WEIGHTS)
+            await crew.post(messages)
             await _await_all(tally, crew, 1, progress)
             await trio.sleep(_BEFORE)
             crew.halt("a")
