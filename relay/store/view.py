@@ -93,7 +93,9 @@ class View:
         For people: it reads every lane.
         """
         lanes = await self.link.call("ZRANGE", make_key(shard, "lanes"), 0, -1)
-        rounds = [self.link.send("ZRANGE", make_key(shard, "round", x.decode()), 0, -1) for x in lanes]
+        rounds = [
+            self.link.send("ZRANGE", make_key(shard, "round", x.decode()), 0, -1) for x in lanes
+        ]
         due = self.link.send("ZRANGE", make_key(shard, "agenda"), 0, -1)
         found = {queue.decode(): "" for queue in await due.wait()}
         for lane, queues in zip(lanes, rounds, strict=True):

@@ -3,19 +3,22 @@
 import argparse
 import json
 import sys
-import time
 from typing import Any
 
 import trio
-from rich.console import Console
 from rich.markup import escape
 
-from relay.address import find_domain
 from relay.config import Config, load
 from relay.events import decode_event
+from relay.store.keys import Queue, find_shard, read_queue
 from relay.store.queue import Store
 from relay.store.view import Place
 from workers.cli.asking import open_store
+from workers.cli.page import format_count, format_span, format_time, open_console
+from workers.cli.reason import Reason, Situation, read_situation
+from workers.cli.target import Part, list_places, read_parts
+
+_DEPTH = 2000  # ready deliveries of a queue among which one is looked for
 
 _Event = dict[str, Any]
 
@@ -51,46 +54,130 @@ async def _read(config: Config, message_id: str) -> dict[str, Any]:
     async with open_store(config) as store:
         events = [decode_event(line) for line in await store.read_story(message_id)]
         events.sort(key=lambda event: event["time"])  # type: ignore[arg-type,return-value]
-        places = await _find_places(store, message_id, events)
+        now = [
+            await _describe(store, config, part, events)
+            for part in read_parts(events)
+            if not part.ended
+        ]
     return {
         "id": message_id,
         "events": events,
-        "now": places,
-        "state": "queued" if places else "ended",
+        "now": now,
+        "state": "queued" if now else "ended",
     }
 
 
-async def _find_places(
-    store: Store, message_id: str, events: list[dict[str, object]]
-) -> list[dict[str, object]]:
-    """Deliveries are numbered in the order of their domains' first recipients."""
-    recipients = next((e.get("recipients") for e in events if e["event"] == "accepted"), [])
-    assert isinstance(recipients, list)
-    domains = dict.fromkeys(find_domain(str(address).encode()) for address in recipients)
-    found: list[dict[str, object]] = []
-    for number, domain in enumerate(domains):
-        if domain is None:
-            continue
-        place = await store.read_place(f"{message_id}.{number}", domain)
-        if place is not None:
-            found.append({"domain": domain, **_describe(place)})
-    return found
+async def _describe(
+    store: Store, config: Config, part: Part, events: list[_Event]
+) -> dict[str, object]:
+    """Tell where a delivery is, why, and what opens next."""
+    place = await store.read_place(part.id, part.domain)
+    if place is None:
+        return await _describe_ready(store, config, part, events)
+    site = (await store.read_sites([place.queue]))[place.queue]
+    queue = read_queue(place.queue)
+    situation = await read_situation(store, config)
+    wait = None if place.until is None else round(max(0.0, place.until - situation.now), 1)
+    if place.state == "claimed":
+        reason = Reason("claimed", "in a worker's hands")
+    else:
+        covering = situation.find_suspension(
+            tenant=queue.tenant, domain=queue.domain, site=site, source=queue.source
+        )
+        reason = _explain_due(place, _find_last(events, part.id), situation)
+        if covering is not None:
+            text = f"{reason.text}; then: {situation.describe(covering).text}"
+            reason = Reason(reason.word, text, reason.opens)
+    return {
+        "delivery": part.id,
+        "domain": part.domain,
+        "state": place.state,
+        "attempts": place.attempts,
+        "wait": wait,
+        "queue": place.queue,
+        "site": site,
+        "lane": "",
+        "source": queue.source,
+        **_spell(reason, situation),
+    }
 
 
-def _describe(place: Place) -> dict[str, object]:
-    wait = None if place.until is None else round(max(0.0, place.until - time.time()), 1)
-    return {"state": place.state, "attempts": place.attempts, "wait": wait}
+def _explain_due(place: Place, last: _Event, situation: Situation) -> Reason:
+    until = place.until or situation.now
+    if last.get("event") == "held":
+        why = f": {last['why']}" if last.get("why") else ""
+        text = f"held by {last['who']}{why}; until `outgate retry`, or its time is over"
+        return Reason("held", f"{text} {situation.tell(until)}", until)
+    if last.get("hold") or last.get("next") == "hold":
+        text = "held, because the outcome of its last attempt is unknown; until `outgate retry`"
+        return Reason("held", f"{text}, or its time is over {situation.tell(until)}", until)
+    return Reason("due", f"waits {situation.tell(until)}, for its next attempt", until)
+
+
+def _find_last(events: list[_Event], delivery_id: str) -> _Event:
+    """Return what happened last to a delivery that may say what it waits for."""
+    about = [event for event in events if event.get("delivery") == delivery_id]
+    return about[-1] if about else {}
+
+
+async def _describe_ready(
+    store: Store, config: Config, part: Part, events: list[_Event]
+) -> dict[str, object]:
+    queue, position = await _find_queue(store, config, part)
+    lanes = await store.list_queues(find_shard(part.domain)) if queue else {}
+    lane = lanes.get(queue, "")
+    name = read_queue(queue) if queue else Queue(part.tenant, part.domain, "", "")
+    site = (await store.read_sites([queue]))[queue] if queue else ""
+    situation = await read_situation(store, config, sites=[site], tenants=[name.tenant])
+    forwarding = await store.is_forwarding(part.id.partition(".")[0], part.id)
+    if forwarding:
+        reason = Reason("forwarding", "accepted, on its way to the shard of its domain")
+    elif not queue:
+        reason = Reason("moving", "between two places just now; ask again")
+    else:
+        reason = situation.explain(name, lane)
+    tried = [event for event in events if event.get("delivery") == part.id and "attempt" in event]
+    return {
+        "delivery": part.id,
+        "domain": part.domain,
+        "state": "ready" if queue else reason.word,
+        "attempts": sum(event["event"] == "deferred" for event in tried),
+        "wait": None,
+        "queue": queue,
+        "before": position,
+        "site": site,
+        "lane": lane,
+        "source": name.source,
+        **_spell(reason, situation),
+    }
+
+
+async def _find_queue(store: Store, config: Config, part: Part) -> tuple[str, int | None]:
+    """Return the queue that a ready delivery is in, and how many are before it, if few are."""
+    queues = await list_places(store, config, part)
+    for queue in queues:
+        position = await store.find_position(queue, part.id, depth=_DEPTH)
+        if position is not None:
+            return queue, position
+    # Far behind in one of them; most often there is only one.
+    return (queues[0], None) if queues else ("", None)
+
+
+def _spell(reason: Reason, situation: Situation) -> dict[str, object]:
+    opens = None if reason.opens is None else round(max(0.0, reason.opens - situation.now), 1)
+    return {"why": reason.word, "text": reason.text, "opens": opens}
 
 
 # -- for people -----------------------------------------------------------------------------------
 
 
 def _show(story: dict[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = open_console()
     console.print(f"[bold]message {story['id']}[/]")
     for event in story["events"]:
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
-        console.print(f"{moment}  [bold]{event['event']}[/]  {escape(_tell(event))}")
+        console.print(
+            f"{format_time(event['time'])}  [bold]{event['event']}[/]  {escape(_tell(event))}"
+        )
         for person in event.get("recipients", []):
             if isinstance(person, dict):
                 console.print(f"{'':21}{escape(_tell_recipient(person))}")
@@ -106,12 +193,14 @@ def _tell(event: _Event) -> str:
         tls = event.get("tls") or "in clear"
         origin = f"from {event['client']} ({tls})" if "client" in event else "written by outgate"
         return f"{event['size']:,} octets <{event['sender']}> -> {people}, {origin}"
+    if "who" in event:
+        return _tell_decision(event)
     if "host" not in event:
         return str(event.get("text", ""))
     via = f"{event['domain']}, attempt {event['attempt']}, from source {event['source'] or '-'}"
     host = f" to {event['host']} {event['address']}" if event["host"] else ""
     tls = f" ({event['tls'] or 'in clear'})" if event["address"] else ""
-    wait = f"; next try in {_format(event['wait'])}" if "wait" in event else ""
+    wait = f"; next try in {format_span(event['wait'])}" if "wait" in event else ""
     return via + host + tls + wait
 
 
@@ -122,16 +211,17 @@ def _tell_recipient(person: _Event) -> str:
 
 
 def _tell_place(place: _Event) -> str:
-    made = f"{place['attempts']} attempts so far"
-    if place["state"] == "claimed":
-        return f"{place['domain']}: in a worker's hands, {made}"
-    if place["state"] == "due":
-        return f"{place['domain']}: waits {_format(place['wait'])} for its next attempt, {made}"
-    return f"{place['domain']}: ready, waits for a worker, {made}"
+    attempts = format_count(place["attempts"], "attempt")
+    where = ""
+    if place["state"] == "ready":
+        before = place["before"]
+        ahead = "many" if before is None else f"{before:,}"
+        where = f"ready, {ahead} before it; "
+    pinned = f"; source {place['source']} must send it" if place["source"] else ""
+    site = f" (site {place['site']})" if place["site"] not in ("", place["domain"]) else ""
+    return f"{place['domain']}{site}: {where}{place['text']}{pinned}; {attempts} so far"
 
 
-def _format(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"
+def _tell_decision(event: _Event) -> str:
+    why = f": {event['why']}" if event.get("why") else ""
+    return f"by {event['who']}{why}"

@@ -65,6 +65,55 @@ _COMMANDS = {
         ("outgate explain -c outgate.toml 01K9VZ8G5TQ4X7M2N3P6R8S900",),
         prints_state=True,
     ),
+    "queues": _Command(
+        "list what waits, for whom, since when, and for what",
+        ("outgate queues -c outgate.toml", "outgate queues --site google --limit 50 --json"),
+        prints_state=True,
+    ),
+    "sources": _Command(
+        "list the addresses that mail leaves from: alive, suspended, connections, rests",
+        ("outgate sources -c outgate.toml",),
+        prints_state=True,
+    ),
+    "sites": _Command(
+        "list receivers: limits, connections, what is left of rates, who rests there",
+        ("outgate sites -c outgate.toml", "outgate sites --site google"),
+        prints_state=True,
+    ),
+    "suspend": _Command(
+        "let a source, site, tenant or domain send nothing, until a time or until it is resumed",
+        (
+            "outgate suspend --source a --site google --for 4h --why 'blocked: ticket 4711'",
+            "outgate suspend --domain example.com --why 'their postmaster asks for a pause'",
+        ),
+        prints_state=True,
+    ),
+    "resume": _Command(
+        "end a suspension before its time",
+        ("outgate resume --source a --site google --why delisted", "outgate resume --all"),
+        prints_state=True,
+    ),
+    "retry": _Command(
+        "try now what waits for its next attempt, is held, or whose site rests",
+        (
+            "outgate retry --domain example.com --why 'their server is back'",
+            "outgate retry --id 01K9VZ8G5TQ4X7M2N3P6R8S900",
+        ),
+        prints_state=True,
+    ),
+    "bounce": _Command(
+        "end deliveries now, and tell their senders",
+        (
+            "outgate bounce --tenant acme --domain example.com --dry-run",
+            "outgate bounce --id 01K9VZ8G5TQ4X7M2N3P6R8S900 --why 'sent by mistake'",
+        ),
+        prints_state=True,
+    ),
+    "hold": _Command(
+        "let deliveries wait until they are retried, bounced, or their time is over",
+        ("outgate hold --tenant acme --why 'looks like a hacked account'",),
+        prints_state=True,
+    ),
 }
 
 

@@ -24,9 +24,12 @@ def make_table(*columns: str, last: str = "") -> Table:
     """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
-        justify = "right" if name.startswith(">") else "left"
+        right = name.startswith(">")
         table.add_column(
-            name.lstrip(">"), justify=justify, no_wrap=True, overflow="ellipsis"  # type: ignore[arg-type]
+            name.lstrip(">"),
+            justify="right" if right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
         )
     if last:
         table.add_column(last, overflow="fold", ratio=1, min_width=24)
@@ -56,8 +59,9 @@ def format_count(number: int, word: str) -> str:
     """Return "1 queue", "2,000 queues", "3 deliveries"."""
     if number == 1:
         return f"1 {word}"
-    many = f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
-    return f"{number:,} {many}"
+    if word.endswith("y"):
+        return f"{number:,} {word[:-1]}ies"
+    return f"{number:,} {word}{'es' if word.endswith('s') else 's'}"
 
 
 def warn(text: str) -> None:

@@ -142,5 +142,3 @@ class Seizure:
         if trio.current_time() >= self._reported + _REPORT:
             self._reported = trio.current_time()
             print(f"outgate: {self.deliveries:,} deliveries so far", file=sys.stderr)
-
-

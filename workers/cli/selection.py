@@ -38,6 +38,11 @@ class Selection:
         places = {name: getattr(self, name) for name in _PLACES if getattr(self, name)}
         return {**places, **({"ids": list(self.ids)} if self.ids else {})}
 
+    def spell(self) -> str:
+        """Return the options that mean the same."""
+        parts = [f"--{name} {getattr(self, name)}" for name in _PLACES if getattr(self, name)]
+        return " ".join([*parts, *(f"--id {one}" for one in self.ids)]) or "--all"
+
     def __str__(self) -> str:
         parts = [f"{name} {getattr(self, name)}" for name in _PLACES if getattr(self, name)]
         return ", ".join([*parts, *(f"message {one}" for one in self.ids)]) or "everything"

@@ -2,16 +2,24 @@
 
 import argparse
 import json
+from typing import Any
 
 import trio
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from relay.config import Config, load
 from relay.store.durability import find_weaknesses
+from relay.store.queue import Store
 from workers.cli.asking import open_store
+from workers.cli.backlog import Backlog, read_backlog
+from workers.cli.page import format_count, format_span, open_console
+from workers.cli.reason import read_situation
+from workers.cli.selection import Selection
 
 _WORDS = ("accepted", "delivered", "bounced", "queued", "unknown")
+_LOOKED_AT = 1000  # queues, for the oldest delivery
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +36,36 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if state["adds_up"] else 1
 
 
-async def _read(config: Config) -> dict[str, object]:
+async def _read(config: Config) -> dict[str, Any]:
     async with open_store(config) as store:
         ledgers = await store.read_ledger()
         used, limit = await store.read_memory()
+        found, _ = await read_backlog(store, Selection())
+        situation = await read_situation(store, config)
+        alive = situation.alive
         return {
             **ledgers,
             "adds_up": all(_adds_up(ledger) for ledger in ledgers.values()),
-            "deliveries": await store.read_counts(),
+            "deliveries": {
+                "queues": len(found),
+                "ready": sum(one.ready for one in found),
+                "due": sum(one.due for one in found),
+                "claimed": sum(one.claimed for one in found),
+                "forwarding": (await store.read_counts())["forwarding"],
+                "oldest": await _find_oldest(store, found, situation.now),
+            },
+            "workers": sum(member.startswith("worker:") for member in alive),
+            "sources": {s.name: f"source:{s.name}" in alive for s in config.source},
+            "suspensions": [
+                {
+                    "what": one.name or "everything",
+                    "until": one.until,
+                    "who": one.who,
+                    "why": one.why,
+                    "text": situation.describe(one).text,
+                }
+                for one in situation.suspended
+            ],
             "store": {
                 "memory": used,
                 "memory_limit": limit,
@@ -44,30 +74,52 @@ async def _read(config: Config) -> dict[str, object]:
         }
 
 
+async def _find_oldest(store: Store, found: list[Backlog], now: float) -> float | None:
+    """Return the age of the oldest that waits, s; of many queues, the largest are looked at."""
+    names = [name for one in found[:_LOOKED_AT] for name in one.queues]
+    fronts = [await store.read_front(name) for name in names]
+    times = [front.oldest for front in fronts if front.oldest is not None]
+    return round(max(0.0, now - min(times)), 1) if times else None
+
+
 def _adds_up(ledger: dict[str, int]) -> bool:
     return ledger["accepted"] == ledger["delivered"] + ledger["bounced"] + ledger["queued"]
 
 
-def _show(state: dict[str, object]) -> None:
-    console = Console(highlight=False)
+def _show(state: dict[str, Any]) -> None:
+    console = open_console()
     table = Table(box=None, pad_edge=False)
     table.add_column("recipients")
     for word in _WORDS:
         table.add_column(word, justify="right")
     for title, name in (("mail", "ledger"), ("our notices", "notices")):
         ledger = state[name]
-        assert isinstance(ledger, dict)
         table.add_row(title, *(f"{ledger[word]:,}" for word in _WORDS))
     console.print(table)
     verdict = "adds up" if state["adds_up"] else "[bold red]does NOT add up[/]"
     console.print(f"\nledger: {verdict} (accepted = delivered + bounced + queued)")
     counts, held = state["deliveries"], state["store"]
-    assert isinstance(counts, dict)
-    assert isinstance(held, dict)
     console.print(
-        f"queues waiting: {counts['queues']:,}   in workers' hands: {counts['claimed']:,}"
+        f"{format_count(counts['queues'], 'queue')}: {counts['ready']:,} ready, "
+        f"{counts['due']:,} due later, {counts['claimed']:,} in workers' hands"
     )
+    if counts["oldest"] is not None:
+        console.print(f"the oldest has waited {format_span(counts['oldest'])}")
+    _show_sources(console, state)
     limit = f" of {held['memory_limit'] >> 20:,}" if held["memory_limit"] else ""
     console.print(f"store: {held['memory'] >> 20:,}{limit} MiB used")
     for weakness in held["weaknesses"]:
         console.print(f"[red]store can lose acknowledged mail: {weakness}[/]")
+
+
+def _show_sources(console: Console, state: dict[str, Any]) -> None:
+    sources = state["sources"]
+    gone = [name for name, alive in sources.items() if not alive]
+    alive = len(sources) - len(gone)
+    missing = f"; [red]not: {escape(', '.join(gone))}[/]" if gone else ""
+    console.print(
+        f"sources: {alive} of {len(sources)} alive{missing}, in "
+        f"{format_count(state['workers'], 'worker process')}"
+    )
+    for one in state["suspensions"]:
+        console.print(f"[yellow]suspended:[/] {escape(one['text'])}")

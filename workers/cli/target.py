@@ -1,7 +1,7 @@
 """Targets: the queues that a selection means, and which of their deliveries."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from relay.address import find_domain
@@ -72,6 +72,14 @@ async def list_queues(store: Store, selection: Selection) -> AsyncIterator[tuple
         for queue, site in (await store.read_sites(queues)).items():
             if selection.site in ("", site):
                 yield queue, site
+
+
+async def count_targets(store: Store, targets: Sequence[Target]) -> int:
+    """Return how many deliveries are meant, as far as can be told without looking at each."""
+    if any(target.messages for target in targets):
+        return len({message for target in targets for message in target.messages})
+    sizes = (await store.read_sizes(target.queue for target in targets)).values()
+    return sum(size.ready + size.due for size in sizes)
 
 
 def read_parts(events: list[dict[str, object]]) -> list[Part]:

@@ -1,0 +1,134 @@
+"""``outgate queues``: what waits, for whom, how long, and why."""
+
+import argparse
+import json
+from typing import Any
+
+import trio
+
+from relay.config import Config, load
+from relay.store.keys import read_queue
+from relay.store.queue import Store
+from workers.cli import selection
+from workers.cli.asking import open_store
+from workers.cli.backlog import Backlog, read_backlog
+from workers.cli.page import add_row, format_count, format_span, make_table, open_console
+from workers.cli.reason import Reason, Situation, read_situation
+from workers.cli.selection import Selection
+
+_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add filters and how many."""
+    selection.add_places(parser)
+    parser.add_argument(
+        "--limit", metavar="N", type=int, default=_SHOWN, help=f"show so many (default: {_SHOWN})"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the queues, the largest first."""
+    config = load(arguments.config)
+    chosen = selection.read(arguments, required=False)
+    state = trio.run(_read, config, chosen, max(0, arguments.limit))
+    if arguments.json:
+        print(json.dumps(state))
+    else:
+        _show(state)
+    return 0
+
+
+async def _read(config: Config, chosen: Selection, limit: int) -> dict[str, Any]:
+    async with open_store(config) as store:
+        found, complete = await read_backlog(store, chosen)
+        shown = found[:limit]
+        situation = await read_situation(
+            store,
+            config,
+            sites=[one.site for one in shown],
+            tenants=[one.tenant for one in shown],
+        )
+        rows = [await _describe(store, situation, one) for one in shown]
+        return {
+            "queues": rows,
+            "total": {
+                "queues": len(found),
+                "ready": sum(one.ready for one in found),
+                "due": sum(one.due for one in found),
+                "claimed": sum(one.claimed for one in found),
+            },
+            "not_shown": len(found) - len(shown),
+            "complete": complete,
+        }
+
+
+async def _describe(store: Store, situation: Situation, one: Backlog) -> dict[str, object]:
+    fronts = [await store.read_front(name) for name in one.queues]
+    due = min((front.due for front in fronts if front.due is not None), default=None)
+    oldest = min((front.oldest for front in fronts if front.oldest is not None), default=None)
+    reason = _find_reason(situation, one, due)
+    now = situation.now
+    return {
+        "tenant": one.tenant,
+        "domain": one.domain,
+        "site": one.site,
+        "pools": one.pools,
+        "priorities": one.priorities,
+        "pinned": one.pins,
+        "ready": one.ready,
+        "due": one.due,
+        "claimed": one.claimed,
+        "next_due": None if due is None else round(max(0.0, due - now), 1),
+        "oldest": None if oldest is None else round(max(0.0, now - oldest), 1),
+        "why": reason.word,
+        "text": reason.text,
+        "opens": None if reason.opens is None else round(max(0.0, reason.opens - now), 1),
+    }
+
+
+def _find_reason(situation: Situation, one: Backlog, due: float | None) -> Reason:
+    """What is ready says most; then what is due, then what is in hand."""
+    reasons = [situation.explain(read_queue(name), one.queues[name]) for name in one.with_ready]
+    if reasons:
+        return min(reasons, key=lambda r: float("inf") if r.opens is None else r.opens)
+    covering = situation.find_suspension(tenant=one.tenant, domain=one.domain, site=one.site)
+    if due is not None and covering is not None:
+        return situation.describe(covering)
+    if due is not None:
+        text = f"next attempt {format_span(due - situation.now)} from now"
+        return Reason("due", text, due)
+    return Reason("claimed", "in workers' hands")
+
+
+# -- for people -----------------------------------------------------------------------------------
+
+
+def _show(state: dict[str, Any]) -> None:
+    console = open_console()
+    total, rows = state["total"], state["queues"]
+    if not total["queues"]:
+        console.print("nothing is queued")
+        return
+    table = make_table(
+        "domain", "tenant", ">ready", ">due", ">claimed", ">oldest", "site", last="waits for"
+    )
+    for row in rows:
+        oldest = "-" if row["oldest"] is None else format_span(row["oldest"])
+        numbers = (row["ready"], row["due"], row["claimed"])
+        add_row(
+            table, row["domain"], row["tenant"], *numbers, oldest, row["site"] or "?", _tell(row)
+        )
+    console.print(table)
+    counts = ", ".join(f"{total[word]:,} {word}" for word in ("ready", "due", "claimed"))
+    console.print(f"\n{format_count(total['queues'], 'queue')}: {counts}")
+    if state["not_shown"]:
+        console.print(f"{state['not_shown']:,} not shown: --limit, --tenant, --domain, --site")
+    if not state["complete"]:
+        console.print("there are more queues than are counted here: --tenant, --domain, --site")
+
+
+def _tell(row: dict[str, Any]) -> str:
+    pinned = f" (some pinned to {', '.join(row['pinned'])})" if row["pinned"] else ""
+    odd = [name for name in row["priorities"] if name != "normal"]
+    return str(row["text"]) + pinned + (f" [{', '.join(odd)}]" if odd else "")

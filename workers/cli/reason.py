@@ -1,0 +1,169 @@
+"""The reason why deliveries wait, what opens next, and when: read off the store, as workers see it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from relay.config import Config
+from relay.store.gateview import Gate, GateView, Left
+from relay.store.keys import NOWHERE, SHUT, Lane, Queue, read_lane
+from relay.store.queue import Store
+from relay.store.suspension import Suspension, Suspensions
+from workers.berth import make_limits
+from workers.cli.page import format_span, format_time
+from workers.site import Sites
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something waits. ``word`` is for programs; ``opens``: seconds since 1970, None: open."""
+
+    word: str
+    text: str
+    opens: float | None = None
+
+
+@dataclass(slots=True)
+class Situation:
+    """What holds for all queues at ``now`` (the store's clock)."""
+
+    config: Config
+    sites: Sites
+    now: float
+    suspended: list[Suspension]
+    alive: dict[str, float]
+    gates: dict[str, Gate]
+    tenants: dict[str, Left]
+
+    # -- who may send -------------------------------------------------------------------------
+
+    def find_suspension(
+        self, *, tenant: str = "", domain: str = "", site: str = "", source: str = ""
+    ) -> Suspension | None:
+        """Return the suspension that ends last of those that cover this."""
+        found = [
+            one
+            for one in self.suspended
+            if one.covers(tenant=tenant, site=site, source=source)
+            or (domain and one.domain == domain and one.tenant in ("", tenant))
+        ]
+        return max(found, key=lambda one: one.until or float("inf"), default=None)
+
+    def list_members(self, pool: str, source: str = "") -> list[str]:
+        """Return the sources that may send for a pool, or the one that something is pinned to."""
+        members = self.config.pool.get(pool, {})
+        return [source] if source else [name for name, weight in members.items() if weight]
+
+    # -- why ----------------------------------------------------------------------------------
+
+    def explain(self, queue: Queue, lane: str) -> Reason:
+        """Tell why what is ready in a queue waits. ``lane``: where it stands."""
+        one = read_lane(lane) if lane else Lane(self._find_pool(queue.tenant), "", "", "", "")
+        site = "" if one.site == SHUT else one.site
+        covering = self.find_suspension(tenant=queue.tenant, domain=queue.domain, site=site)
+        if covering is not None:
+            return self.describe(covering)
+        if one.site == SHUT:
+            return Reason("resuming", "was suspended; a worker takes it up again", self.now)
+        served = f"source:{queue.source}" if queue.source else f"pool:{one.pool}"
+        if served not in self.alive:
+            what = f"source {queue.source}" if queue.source else f"pool {one.pool}"
+            return Reason("unserved", f"no worker that is alive serves {what}")
+        if not site:
+            return Reason("look-up", "its site is being looked up")
+        if site == NOWHERE:
+            return Reason("nowhere", "no route could be told; the next look ends or defers it")
+        return self._explain_gates(queue, one.pool, site)
+
+    def _find_pool(self, tenant: str) -> str:
+        found = (one.pool for one in self.config.tenant if one.name == tenant)
+        return next(found, next(iter(self.config.pool), ""))
+
+    def _explain_gates(self, queue: Queue, pool: str, site: str) -> Reason:
+        gate = self.gates.get(site)
+        if gate is None:
+            return Reason("ready", "could go now", self.now)
+        closed = [
+            self._explain_source(gate, name) for name in self.list_members(pool, queue.source)
+        ]
+        if closed and all(closed):
+            return _first([reason for reason in closed if reason])
+        tenant = self.tenants.get(queue.tenant)
+        if tenant is not None and tenant.count < 1:
+            return self._wait("tenant rate", f"rate of tenant {queue.tenant} is used up", tenant)
+        if not gate.is_open:
+            return self._wait("site rate", f"rate of site {site} is used up", gate.left)
+        most = self.sites.find(site).connections
+        there = sum(gate.connections.values())
+        if most and there >= most:
+            return Reason("connections", f"all {most} connections of site {site} are in use")
+        if gate.owed:
+            names = ", ".join(sorted(gate.owed))
+            return Reason("turn", f"it is the turn of source {names}, passed over after 1 s")
+        return Reason("ready", "could go now: workers take it as they have room", self.now)
+
+    def _explain_source(self, gate: Gate, source: str) -> Reason | None:
+        """Tell why a source does not send to a site; None: it may."""
+        covering = self.find_suspension(site=gate.site, source=source)
+        if covering is not None:
+            return self.describe(covering)
+        if f"source:{source}" not in self.alive:
+            return Reason("unserved", f"no worker that is alive has source {source}")
+        rest = gate.rests.get(source)
+        if rest is not None:
+            text = f"site {gate.site} was not reached from source {source}"
+            times = f", {rest.failures} times" if rest.failures > 1 else ""
+            return Reason("rest", f"{text}{times}; it rests {self.tell(rest.until)}", rest.until)
+        left = gate.source_left.get(source)
+        if left is not None and left.count < 1:
+            return self._wait("source rate", f"rate of source {source} there is used up", left)
+        return None
+
+    def _wait(self, word: str, text: str, left: Left) -> Reason:
+        return Reason(word, f"{text}; opens {self.tell(left.opens)}", left.opens)
+
+    def describe(self, one: Suspension) -> Reason:
+        """Return a suspension as a reason."""
+        what = one.name or "everything"
+        by = f" by {one.who}" if one.who else ""
+        why = f": {one.why}" if one.why else ""
+        ends = "until it is resumed" if one.until is None else self.tell(one.until)
+        return Reason("suspended", f"{what} suspended{by}{why}; {ends}", one.until)
+
+    def tell(self, moment: float) -> str:
+        """Say when: for how long yet, and until when if that is not soon."""
+        span = moment - self.now
+        if span < 3600:
+            return f"for {format_span(span)}"
+        return f"for {format_span(span)}, until {format_time(moment)}"
+
+
+async def read_situation(
+    store: Store, config: Config, *, sites: Iterable[str] = (), tenants: Iterable[str] = ()
+) -> Situation:
+    """Read what holds now, with the gates of some sites and the rates of some tenants."""
+    suspensions = Suspensions(store.link)
+    now = await suspensions.read_clock()
+    view = GateView(store.link, now)
+    known = Sites(config)
+    limits = [
+        make_limits(known.find(name))
+        for name in dict.fromkeys(sites)
+        if name not in ("", NOWHERE, SHUT)
+    ]
+    sources = [source.name for source in config.source]
+    wanted = set(tenants)
+    rates = {t.name: t.rate.windows for t in config.tenant if t.rate and t.name in wanted}
+    return Situation(
+        config=config,
+        sites=known,
+        now=now,
+        suspended=await suspensions.read(),
+        alive=await view.read_presence(),
+        gates=await view.read(limits, sources, list(config.pool)),
+        tenants={name: await view.read_tenant(name, rate) for name, rate in rates.items()},
+    )
+
+
+def _first(reasons: Sequence[Reason]) -> Reason:
+    """Return the one that opens first; one without a time opens last."""
+    return min(reasons, key=lambda one: float("inf") if one.opens is None else one.opens)

@@ -1,0 +1,71 @@
+"""``outgate resume``: end a suspension before its time."""
+
+import argparse
+import json
+
+import trio
+
+from relay.config import Config, load
+from relay.store.suspension import Suspension, Suspensions
+from workers.cli import decision, selection
+from workers.cli.asking import open_store
+from workers.cli.decision import Decision
+from workers.cli.page import warn
+from workers.cli.selection import Selection
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which, and why."""
+    selection.add_places(parser)
+    selection.add_everything(
+        parser, "every suspension; with another option, every one that has it as a part"
+    )
+    decision.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Resume; exit 1 when nothing of that name was suspended."""
+    config = load(arguments.config)
+    chosen = selection.read(arguments)
+    ended, others = trio.run(_resume, config, chosen, arguments.all, Decision(config, arguments))
+    if arguments.json:
+        print(json.dumps({"resumed": ended, "still_suspended": others}))
+    else:
+        for name in ended:
+            print(f"resumed: {name}")
+        if ended and others:
+            print(f"  still suspended: {'; '.join(others)}")
+    if not ended:
+        there = f"; suspended: {'; '.join(others)}" if others else "; nothing is"
+        warn(f"no suspension of {chosen}{there}")
+    return 0 if ended else 1
+
+
+async def _resume(
+    config: Config, chosen: Selection, everything: bool, decided: Decision
+) -> tuple[list[str], list[str]]:
+    async with open_store(config) as store:
+        suspensions = Suspensions(store.link)
+        there = await suspensions.read()
+        meant = [one for one in there if _is_meant(one, chosen, everything)]
+        for one in meant:
+            await suspensions.resume(one)
+        ended = [_name(one) for one in meant]
+        if meant:
+            await decided.record(store.link, "resumed", **chosen.describe(), suspensions=ended)
+        return ended, [_name(one) for one in there if one not in meant]
+
+
+def _is_meant(one: Suspension, chosen: Selection, everything: bool) -> bool:
+    """Exactly the one of that name; with ``--all`` also those that say more."""
+    pairs = [
+        (chosen.tenant, one.tenant),
+        (chosen.domain, one.domain),
+        (chosen.site, one.site),
+        (chosen.source, one.source),
+    ]
+    return all(given == had or (everything and not given) for given, had in pairs)
+
+
+def _name(one: Suspension) -> str:
+    return one.name or "everything"

@@ -1,0 +1,139 @@
+"""``outgate retry``: what waits for its next attempt, or is held, is tried now."""
+
+import argparse
+import json
+
+import trio
+
+from relay.config import Config, load
+from relay.model import Claim
+from relay.store import story
+from relay.store.gate import Gates
+from relay.store.gateview import GateView
+from relay.store.keys import SHARDS
+from relay.store.queue import Store
+from relay.store.suspension import Suspensions
+from workers.cli import decision, selection
+from workers.cli.asking import open_store
+from workers.cli.decision import Decision
+from workers.cli.page import format_count
+from workers.cli.report import find_status, tell_rest
+from workers.cli.seizure import Seizure
+from workers.cli.selection import Selection
+from workers.cli.target import Found, Target, find_targets
+
+_AHEAD = 10 * 365 * 86400.0  # later than anything can be due, s
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which, and why."""
+    selection.add_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be tried")
+    decision.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Let it go now; exit 1 when nothing matched."""
+    config = load(arguments.config)
+    chosen = selection.read(arguments)
+    decided = Decision(config, arguments)
+    done = trio.run(_retry, config, chosen, arguments.dry_run, decided)
+    if arguments.json:
+        print(json.dumps(done))
+    else:
+        _show(done)
+    tell_rest(chosen, done)
+    return find_status(done, done["deliveries"], done["ready"], done["rests"])
+
+
+async def _retry(
+    config: Config, chosen: Selection, dry: bool, decided: Decision
+) -> dict[str, object]:
+    async with open_store(config) as store:
+        found = await find_targets(store, config, chosen)
+        sizes = (await store.read_sizes(target.queue for target in found.targets)).values()
+        rests = await _find_rests(store, chosen, found.targets)
+        if dry:
+            moved = 0 if chosen.ids else sum(size.due for size in sizes)
+            if chosen.ids:
+                moved = len({m for t in found.targets for m in t.messages})
+        else:
+            moved = await _let_go(store, config, chosen, found, decided)
+            _clear(store, rests)
+        ready = 0 if chosen.ids else sum(size.ready for size in sizes)
+        if not dry and (moved or rests):
+            await decided.record(
+                store.link, "retried", **chosen.describe(), deliveries=moved, rests=len(rests)
+            )
+        return {
+            "deliveries": moved,
+            "ready": ready,
+            "rests": [{"site": site, "source": source} for site, source in rests],
+            "claimed": found.claimed,
+            "ended": found.ended,
+            "unknown": found.unknown,
+            "dry_run": dry,
+        }
+
+
+async def _let_go(
+    store: Store, config: Config, chosen: Selection, found: Found, decided: Decision
+) -> int:
+    if not chosen.ids:
+        return sum([await store.hurry(t.queue, ahead=_AHEAD) for t in found.targets])
+
+    async def release(claim: Claim) -> None:
+        facts = {"id": claim.delivery.message_id, "delivery": claim.delivery.id}
+        await story.append(store.link, config, claim, decided.make_event("retried", **facts))
+        await store.defer(claim, b"", wait=0.0, attempted=False)
+
+    seizure = Seizure(store, config, release)
+    await seizure.run(found.targets, ready=False)
+    return seizure.deliveries
+
+
+async def _find_rests(
+    store: Store, chosen: Selection, targets: list[Target]
+) -> list[tuple[str, str]]:
+    """Return (site, source) pairs that rest: there, "now" would mean "when it has rested"."""
+    sites = {target.site for target in targets if target.site}
+    if chosen.source and not chosen.site:
+        sites |= set((await store.read_sites(await _list_all(store))).values()) - {""}
+    if chosen.site:
+        sites.add(chosen.site)
+    now = await Suspensions(store.link).read_clock()
+    rests = await GateView(store.link, now).read_rests(sorted(sites))
+    return [
+        (site, source)
+        for site, sources in rests.items()
+        for source in sources
+        if chosen.source in ("", source)
+    ]
+
+
+async def _list_all(store: Store) -> list[str]:
+    return [queue for shard in range(SHARDS) for queue in await store.list_queues(shard)]
+
+
+def _clear(store: Store, rests: list[tuple[str, str]]) -> None:
+    gates = Gates(store.link, lease=0)
+    for site, source in rests:
+        gates.recover(site, source)
+
+
+def _show(done: dict[str, object]) -> None:
+    deliveries, ready, rests = done["deliveries"], done["ready"], done["rests"]
+    assert isinstance(deliveries, int)
+    assert isinstance(ready, int)
+    assert isinstance(rests, list)
+    would = "would be" if done["dry_run"] else "are"
+    if deliveries or ready or rests:
+        print(f"{format_count(deliveries, 'delivery')} {would} ready for another attempt now")
+    if ready:
+        print(f"  {format_count(ready, 'delivery')} were ready before")
+    for rest in rests:
+        print(
+            f"  source {rest['source']} {'would try' if done['dry_run'] else 'tries'} site {rest['site']} again"
+        )
+    if deliveries and not done["dry_run"]:
+        print("  undo: an attempt cannot be taken back; `outgate hold` stops what has not begun")
