@@ -6,16 +6,20 @@ key outside the shard's slot is on another node, and touching it is an error.
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from typing import ClassVar
 
 import pytest
 import redis
 from redis.crc import key_slot
 
-from relay.config import Config
+from relay.config import Config, Rate
 from relay.errors import StoreError, StoreUnavailable
-from relay.store.keys import SHARDS, make_key, make_tag
-from relay.store.link import Link
+from relay.store.gate import Gates, SiteLimits, Want
+from relay.store.keys import SHARDS, SHUT, make_key, make_tag
+from relay.store.link import Link, Part, Pending
 from relay.store.queue import Store
+from relay.store.scripts import SCRIPTS
+from relay.store.suspension import Suspension, Suspensions
 from tests.kit.messages import EVENT, Claims, find_domains, make_deliveries, make_delivery
 from tests.kit.redis import Server, open_server
 
@@ -52,11 +56,28 @@ def shard(request: pytest.FixtureRequest, node: Server) -> Iterator[int]:
         client.execute_command("CLUSTER DELSLOTS", slot)
 
 
+class Noting(Link):
+    """A link that notes which scripts were asked for."""
+
+    seen: ClassVar[set[str]] = set()
+
+    def start(
+        self, script: str, shard_key: str, *arguments: Part, behind: Pending | None = None
+    ) -> Pending:
+        self.seen.add(script)
+        return super().start(script, shard_key, *arguments, behind=behind)
+
+
 @pytest.fixture
-async def store(node: Server, config: Config) -> AsyncIterator[Store]:
-    link = Link(node.url, timeout=10)
-    yield Store(link, config)
+async def link(node: Server) -> AsyncIterator[Link]:
+    link = Noting(node.url, timeout=10)
+    yield link
     await link.aclose()
+
+
+@pytest.fixture
+async def store(link: Link, config: Config) -> Store:
+    return Store(link, config)
 
 
 async def test_transitions_keep_to_their_shard(node: Server, store: Store, shard: int) -> None:
@@ -74,8 +95,9 @@ async def test_transitions_keep_to_their_shard(node: Server, store: Store, shard
     assert await store.record_attempt(settled, EVENT).wait() == 1
     assert await store.settle(settled, EVENT)
     assert await store.bounce(bounced, EVENT, delivered=0)
-    assert await store.defer(deferred, EVENT, wait=60, host_failed=True)
-    assert await store.promote("acme", domain, "default", ahead=100) == 1
+    assert await store.defer(deferred, EVENT, wait=60, source="b")
+    assert await store.hurry(f"acme/{domain}@b", ahead=100) == 1
+    assert await store.unpin(shard, "default@b/normal/acme/") == 1
     await store.renew(others)
     with node.client() as client:
         client.zadd(make_key(shard, "claims"), {others[0].delivery.id: 1})
@@ -84,6 +106,53 @@ async def test_transitions_keep_to_their_shard(node: Server, store: Store, shard
     for claim in [*others[1:], *await claims.take(domain)]:
         assert await store.settle(claim, EVENT)
     assert await claims.take(domain) == []
+
+
+async def test_lanes_keep_to_their_shard(store: Store, shard: int) -> None:
+    (domain,) = find_domains(1, shard=shard)
+    queue, lane = f"acme/{domain}", "default/normal/acme/"
+    for _ in range(3):
+        await store.accept([make_delivery(domain)], EVENT, b"hello")
+    assert await store.survey(shard, lane, limit=9, patience=30) == ([queue], 30.0)
+    await store.assign(shard, queue, lane, "x")
+    assert await store.adopt(shard, f"{lane}x", "other") == 1
+    await store.pause(shard, queue, "other/normal/acme/x", 0.0)
+    await store.link.run("promote", make_key(shard, "ledger"), 100)
+    ((claim,), _) = await store.seize(queue, token="s", limit=1)
+    await store.defer(claim, EVENT, wait=60)
+    assert len((await store.seize_due(queue, token="t"))[0]) == 1
+    await store.link.call("HSET", make_key(shard, "closed"), f"acme/{domain}", 1 << 50)
+    assert await Claims(store).take(domain) == []
+    assert await store.reopen(shard, f"{lane}{SHUT}") == 1
+
+
+async def test_gates_keep_to_the_shard_of_their_site(link: Link, shard: int) -> None:
+    (site,) = find_domains(1, shard=shard)
+    gates = Gates(link, lease=60)
+    rates = (Rate(100, 1), Rate(1000, 86_400))
+    limits = SiteLimits(site, 5, rates, rates)
+    weights = {"a": 2, "b": 1}
+    wants = [Want("a", 5, 0, 5), Want("b", 5, 0, 5)]
+    assert (await gates.reserve(limits, "default", 3, wants, weights)).wait is None
+    gates.refund(limits, "default", {"a": 1}, weights)
+    assert await gates.charge_tenant(site, rates, 3) == (3, 0)
+    gates.refund_tenant(site, rates, 2)
+    assert await gates.take_slot(limits, "a", "c1", 2)
+    assert await gates.renew_slots(site, [("a", "c1"), ("a", "c2")]) == ["c2"]
+    gates.free_slot(limits, "a", "c1")
+    assert await gates.fail(site, "a", first=1, most=9) == (1, 1.0)
+    gates.recover(site, "a")
+    assert (await gates.reserve(limits, "default", 3, wants, weights)).grants[0].failures == 0
+
+
+async def test_what_is_for_all_keeps_to_the_first_shard(link: Link, shard: int) -> None:
+    if shard:
+        return
+    assert await Gates(link, lease=60).announce("source:a") == {"source:a"}
+    (domain,) = find_domains(1, shard=0)
+    for suspension in (Suspension(domain=domain), Suspension(site="x")):
+        await Suspensions(link).suspend(suspension)
+        assert await Suspensions(link).resume(suspension)
 
 
 async def test_message_for_two_shards_is_two_calls_at_home_and_one_away(
@@ -111,3 +180,8 @@ async def test_key_of_another_shard_would_be_an_error(store: Store, shard: int) 
 
     with pytest.raises(StoreError, match=r"EVAL: .*(non local|not hash|CLUSTERDOWN|same slot)"):
         await store.link.call("EVAL", script, 1, make_key(shard, "ledger"))
+
+
+def test_every_script_was_run() -> None:
+    """By the tests above; it means nothing when they are not."""
+    assert Noting.seen == SCRIPTS.keys()

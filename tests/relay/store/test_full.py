@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import trio
 
-from relay.config import Config
+from relay.config import Config, Rate
 from relay.errors import StoreFull
 from relay.model import Delivery
-from relay.store.keys import find_shard
+from relay.store.gate import Gates, SiteLimits, Want
+from relay.store.keys import find_shard, make_key
 from relay.store.link import Link
 from relay.store.queue import Store
 from relay.store.scripts import SCRIPTS
@@ -93,13 +94,57 @@ async def test_everything_that_makes_room_works(
     fill(server)
     await store.renew(others)
     assert len(await store.reclaim(find_shard("a.test"))) == 1
-    assert await store.promote("acme", "a.test", "default", ahead=100) == 1
+    assert await store.hurry("acme/a.test", ahead=100) == 1
 
     for claim in [*others, *await claims.take()]:
         assert await store.settle(claim, EVENT)
     books = (await store.read_ledger())["ledger"]
     assert (books["accepted"], books["delivered"], books["bounced"]) == (8, 7, 1)
     assert books["queued"] == 0
+
+
+async def test_lanes_are_kept(server: Server, store: Store, claims: Claims) -> None:
+    await put(store, *(make_delivery() for _ in range(8)))
+    shard = find_shard("a.test")
+    queue, lane = "acme/a.test", "default/normal/acme/"
+    fill(server)
+
+    assert (await store.survey(shard, lane, limit=9, patience=1))[0] == [queue]
+    await store.assign(shard, queue, lane, "x")
+    assert await store.adopt(shard, f"{lane}x", "new") == 1
+    await store.pause(shard, queue, "new/normal/acme/x", 0.001)
+    while await store.promote_all() < 1:
+        pass
+    await store.adopt(shard, f"{lane}x", "default")
+    pinned, due, *_ = await claims.take(most=2)
+    await store.defer(pinned, EVENT, wait=0, source="gone")
+    await store.defer(due, EVENT, wait=60)
+    assert await store.unpin(shard, "default@gone/normal/acme/x") == 1
+    seized = (await store.seize(queue, token="s"))[0] + (await store.seize_due(queue, token="t"))[0]
+    assert len(seized) == 8
+    assert await store.reopen(shard, f"{lane}!") == 0
+    for claim in seized:
+        assert await store.bounce(claim, EVENT, delivered=0)
+
+
+async def test_gates_let_mail_out(server: Server, store: Store) -> None:
+    await put(store, *(make_delivery() for _ in range(8)))
+    fill(server)
+    gates = Gates(store.link, lease=60)
+    rates = (Rate(100, 1), Rate(1000, 86_400))
+    limits = SiteLimits("x", 5, rates, rates)
+    wants = [Want("a", 5, 0, 5)]
+
+    assert await gates.announce("source:a") == {"source:a"}
+    assert (await gates.reserve(limits, "default", 3, wants, {"a": 1})).grants[0].count == 3
+    await store.link.run("refund", make_key(find_shard("x"), "rests", "x"), "default", "x", "", "")
+    assert (await gates.charge_tenant("t", rates, 3))[0] == 3
+    assert await gates.take_slot(limits, "a", "c", 2)
+    assert await gates.renew_slots("x", [("a", "c")]) == []
+    assert await gates.fail("x", "a", first=1, most=9) == (1, 1.0)
+    key = make_key(find_shard("x"), "rests", "x")
+    assert await store.link.run("recover", key, "x", "a") == 1
+    assert await store.link.run("free_slot", key, "x", "a", "c", 5) == 1
 
 
 async def test_notices_are_accepted_because_a_bounce_makes_room(
