@@ -98,15 +98,15 @@ class Berth:
         self.lost.discard(connection)
         self._gates.free_slot(self.limits, self.source, connection)
 
-    async def fail(self) -> float:
-        """No host was met: rest. Returns for how many seconds.
+    async def fail(self, text: str) -> float:
+        """No host was met, and why: rest. Returns for how many seconds.
 
         What waits is not tried one by one, so somebody must look from time to time whether the
         site is back.
         """
         first, most = find_rests(self.terms)
         self.failures, rest = await self._gates.fail(
-            self.terms.name, self.source, first=first, most=most
+            self.terms.name, self.source, first=first, most=most, text=text
         )
         return rest
 

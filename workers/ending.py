@@ -172,9 +172,12 @@ class Ending:
             self._events.write(event)
             await self._note_unknown(result)
 
-    async def end_expired(self, claim: Claim) -> None:
-        """End a claim whose time was up before another attempt: the last one's answers are final."""
-        host, outcomes = _recall(claim)
+    async def end_expired(self, claim: Claim, reason: str = "") -> None:
+        """End a claim whose time was up before another attempt: the last one's answers are final.
+
+        ``reason``: why it could not be tried, for recipients that were not.
+        """
+        host, outcomes = _recall(claim, reason)
         await self.end(claim, outcomes, Attempt(host=host))
 
     async def give_back(
@@ -375,16 +378,17 @@ def _read_last(claim: Claim) -> _Last:
         return _Last()
 
 
-def _recall(claim: Claim) -> tuple[str, list[Outcome]]:
+def _recall(claim: Claim, reason: str) -> tuple[str, list[Outcome]]:
     """Return from the last attempt's event which host it met, and what each recipient got.
 
     Still "deferred": it is our time that is over, not the host that said so.
     """
     last = _read_last(claim)
     said = {one.address: one for one in last.recipients}
+    nothing = msgspec.structs.replace(_NOTHING_SAID, text=reason) if reason else _NOTHING_SAID
     outcomes = []
     for recipient in claim.delivery.envelope.recipients:
-        one = said.get(_show(recipient.address), _NOTHING_SAID)
+        one = said.get(_show(recipient.address), nothing)
         outcomes.append(
             Outcome(Disposition.DEFERRED, Blame.HOST, one.command, one.code, one.status, one.text)
         )

@@ -321,7 +321,7 @@ class Lane:
             rest = min(first * 2.0 ** min(self._failures - 1, 30), most)
             self.rests_until = trio.current_time() + rest
         else:
-            rest = await self._berth.fail()
+            rest = await self._berth.fail(outcome.text)
         event = {
             "time": time.time(),
             "event": "resting",

@@ -25,7 +25,9 @@ _log = logging.getLogger("outgate.worker")
 _LONGEST = 60.0  # between two looks, s
 _QUEUES = 100  # of a lane, in a look; the next look begins where this one ended
 _DELIVERIES = 100  # of a queue
-_HELD = 3600.0  # a session may take so long for a message (three times ten minutes, and transfer), s
+_HELD = (
+    3600.0  # a session may take so long for a message (three times ten minutes, and transfer), s
+)
 
 
 class Holder(Protocol):
@@ -91,6 +93,7 @@ class Sweep:
         if len(queues) == _QUEUES:
             self._places[shard, lane] = first + _QUEUES
         before = self._desk.now() - self._settings.expire
+        site = read_lane(lane).site
         for queue in queues:
             start = "-"
             while True:
@@ -101,8 +104,9 @@ class Sweep:
                     start=start,
                     limit=_DELIVERIES,
                 )
+                reason = await self._desk.gates.read_reason(site) if claims else ""
                 for claim in claims:
-                    await self._desk.ending.end_expired(claim)
+                    await self._desk.ending.end_expired(claim, reason)
                 if not claims or not start:
                     break  # in the order in which they came: what follows is younger, or retried
 

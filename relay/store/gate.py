@@ -120,9 +120,7 @@ class Gates:
 
     # -- connections --------------------------------------------------------------------------
 
-    async def take_slot(
-        self, limits: SiteLimits, source: str, connection: str, most: int
-    ) -> bool:
+    async def take_slot(self, limits: SiteLimits, source: str, connection: str, most: int) -> bool:
         """Lease a connection from ``source``, which may have ``most``; False when it has them."""
         return bool(
             await self._link.run(
@@ -157,16 +155,29 @@ class Gates:
     # -- rests --------------------------------------------------------------------------------
 
     async def fail(
-        self, site: str, source: str, *, first: float, most: float
+        self, site: str, source: str, *, first: float, most: float, text: str = ""
     ) -> tuple[int, float]:
         """No host could be reached: rest, twice as long as the last time, ``most`` s at most.
 
-        Returns how often in a row, and for how many seconds.
+        ``text`` says what happened. Returns how often in a row, and for how many seconds.
         """
         failures, rest = await self._link.run(
-            "fail", _key(site), site, source, int(first * 1000), int(most * 1000)
+            "fail",
+            _key(site),
+            site,
+            source,
+            int(first * 1000),
+            int(most * 1000),
+            text[:_MAX_TEXT],
         )
         return failures, rest / 1000
+
+    async def read_reason(self, site: str) -> str:
+        """Return what happened when a host of a site was tried last, "" if it was met."""
+        rests = await self._link.call("HVALS", make_key(find_shard(site), "rests", site))
+        return max(
+            (r.decode("utf-8", "replace").split(" ", 2)[1:] for r in rests), default=["", ""]
+        )[1]
 
     def recover(self, site: str, source: str) -> None:
         """A host was reached again. Nobody waits for it."""

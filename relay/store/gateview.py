@@ -19,10 +19,11 @@ _SLOTS = 24  # of scripts/gate/_prelude.lua
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """A source does not try a site: so often in a row it met no host there."""
+    """A source does not try a site: so often in a row it met no host there, the last time why."""
 
     failures: int
     until: float
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,8 @@ class GateView:
     def _read_rests(self, fields: Mapping[str, str]) -> dict[str, Rest]:
         rests = {}
         for source, text in fields.items():
-            failures, _, ends = text.partition(" ")
-            rest = Rest(int(failures), float(ends) / 1000)
+            failures, ends, *said = text.split(" ", 2)
+            rest = Rest(int(failures), float(ends) / 1000, "".join(said))
             if rest.until > self._now:
                 rests[source] = rest
         return rests

@@ -61,8 +61,8 @@ queued mail invisible.
     {ogN}:turns:<p>:<site>  hash    source -> its virtual time in the     reserve      expires
                                     rotation of pool p; @source -> ms
                                     since when its turn is not taken
-    {ogN}:rests:<site>      hash    source -> failures and ms until which fail         recover
-                                    it does not try this site
+    {ogN}:rests:<site>      hash    source -> failures, ms until which it fail         recover
+                                    does not try this site, and why
 
     For all (under the first tag)
     {og0}:present           zset    source:<name>, pool:<name>,           announce     announce

@@ -103,8 +103,8 @@ local function count_leases(key, now)
   return call('ZCARD', key)
 end
 
--- A source that met no host of a site: "failures until".
+-- A source that met no host of a site: "failures until text".
 local function read_rest(site, source)
-  local failures, ends = string.match(call('HGET', rests_key(site), source) or '', '^(%d+) (%d+)$')
+  local failures, ends = string.match(call('HGET', rests_key(site), source) or '', '^(%d+) (%d+)')
   return tonumber(failures or 0), tonumber(ends or 0)
 end
