@@ -21,6 +21,7 @@ from relay.store.link import Link, Part
 
 # Who was not heard of for this long counts as gone, s; workers announce themselves three times in it.
 PRESENCE = 15.0
+_MAX_TEXT = 300
 
 
 @dataclass(frozen=True, slots=True)
