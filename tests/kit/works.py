@@ -98,8 +98,14 @@ class Works:
         return [event for event in map(decode_event, lines) if event["event"] == name]
 
     async def hurry(self, domain: str) -> int:
-        """Let what waits for its time in a domain's queue go now, as an operator could."""
+        """Let what waits for its time in a domain's queue go now, as an operator could.
+
+        Sources that rest at its site do so no longer.
+        """
         moved = 0
+        site = self.pool.desk.router.find_now(domain, None)
+        for source in self.config.source if site else ():
+            self.pool.desk.gates.recover(site.site, source.name)
         for queue in await self.store.list_queues(find_shard(domain)):
             if read_queue(queue).domain == domain:
                 moved += await self.store.hurry(queue, ahead=10 * 86400)

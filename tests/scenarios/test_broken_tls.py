@@ -17,6 +17,7 @@ from trio.testing import MockClock
 
 from relay.config.schema import TlsLevel
 from relay.model import Disposition
+from relay.net.egress import DirectEgress
 from relay.net.tls import make_client_context
 from tests.kit.peer import OFFERS, Shelf, make_claim, make_path, open_host
 from tests.kit.redis import Server
@@ -58,7 +59,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certifica
 async def attempt(path: MailPath, ca_file: str) -> tuple[str, Disposition, str]:
     """Return TLS version ("" in clear), disposition and text of one attempt."""
     try:
-        peer = await open_peer(path, "127.0.0.11", "a.out.test", ca_file=ca_file)
+        peer = await open_peer(path, DirectEgress("127.0.0.11"), "a.out.test", ca_file=ca_file)
     except HostFailed as error:
         return "", error.outcome.disposition, error.outcome.text
     verdict = await peer.deliver(make_claim(), Shelf(), b"{}")  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ def read_story(client: redis.Redis, message_id: str) -> list[str]:
     return [
         str(decode_event(line)["event"])
         for shard in range(SHARDS)
-        for line in client.lrange(make_key(shard, "story", message_id), 0, -1)
+        for line in (client.get(make_key(shard, "story", message_id)) or b"").splitlines()
     ]
 
 

@@ -1,98 +1,76 @@
-import json
-from pathlib import Path
+"""Who makes the next attempt: the same source, another, or whoever's turn it is."""
 
-import trio
+from collections import Counter
 
-from relay.config import read
-from relay.model import Claim, Delivery, Envelope, Recipient
-from workers.choice import Choice
+import pytest
 
-_CONFIG = read(
-    {
-        "source": [{"name": n, "address": "127.0.0.1", "ehlo": "gw.example"} for n in "abc"],
-        "pool": {"default": {"a": 2, "b": 1, "c": 1}, "other": {"c": 1}},
-        "ingress": {"hostname": "gw.example"},
-    },
-    base=Path(),
-    environment={},
+from relay.model import Blame, Disposition, Outcome
+from workers.choice import choose_again
+
+POOL = {"a": 2, "b": 1, "c": 1}
+
+
+def make_outcome(
+    code: int,
+    command: str = "RCPT",
+    blame: Blame = Blame.SESSION,
+    *,
+    status: str = "",
+    text: str = "",
+) -> Outcome:
+    return Outcome(Disposition.DEFERRED, blame, command, code, status, text)
+
+
+@pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA", "BDAT", "."])
+@pytest.mark.parametrize(("code", "status"), [(451, "4.7.1"), (450, ""), (452, "4.5.3")])
+def test_who_is_put_off_comes_back_from_the_same_source(
+    command: str, code: int, status: str
+) -> None:
+    assert choose_again([make_outcome(code, command, status=status)], "b", POOL) == "b"
+
+
+@pytest.mark.parametrize("text", ["greylisted", "Graylisting in action", "4.2.0 Grey, come back"])
+def test_greylisting_may_say_that_it_is_about_the_mailbox(text: str) -> None:
+    assert choose_again([make_outcome(450, status="4.2.0", text=text)], "b", POOL) == "b"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        make_outcome(452, status="4.2.2", text="mailbox full"),
+        make_outcome(451, status="4.3.0", text="our disk is full"),
+        make_outcome(421, "MAIL"),
+        make_outcome(450, "CONNECT"),
+        make_outcome(450, "EHLO"),
+        make_outcome(0, "CONNECT", Blame.HOST),
+        make_outcome(0, "."),
+        make_outcome(550, "RCPT"),
+    ],
 )
+def test_anything_else_goes_from_whoever_s_turn_it_is(outcome: Outcome) -> None:
+    assert choose_again([outcome], "b", POOL) == ""
 
 
-def make_claim(**last: object) -> Claim:
-    envelope = Envelope(b"s@acme.example", (Recipient(b"r@b.test"),))
-    delivery = Delivery("M.0", "M", "acme", "default", "b.test", envelope, 1, 1, 0.0, 0, alone=True)
-    previous = json.dumps(last).encode() if last else b""
-    return Claim(delivery, 0, "t", 1 if last else 0, b"", previous)
+def test_one_recipient_that_was_put_off_is_enough() -> None:
+    full = make_outcome(452, status="4.2.2", text="mailbox full")
+    assert choose_again([full, make_outcome(451)], "b", POOL) == "b"
 
 
-def last(source: str, code: int, command: str = "RCPT", blame: str = "session") -> Claim:
-    person = {"address": "r@b.test", "code": code, "command": command, "blame": blame, "text": ""}
-    return make_claim(event="deferred", source=source, recipients=[person])
+def test_a_refused_source_is_not_tried_again_and_its_work_is_shared_by_weight() -> None:
+    refused = make_outcome(450, blame=Blame.SOURCE)
+    found = Counter(choose_again([make_outcome(451), refused], "b", POOL) for _ in range(600))
+    assert found.keys() == {"a", "c"}
+    assert 1.5 < found["a"] / found["c"] < 2.7
 
 
-def choose(choice: Choice, claim: Claim, times: int) -> str:
-    sources = [choice.choose(claim, "default") for _ in range(times)]
-    return "".join(source.name if source else "-" for source in sources)
+@pytest.mark.parametrize("members", [{"a": 1}, {"a": 1, "b": 0}, {}])
+def test_a_refused_source_without_another_is_everybody_s(members: dict[str, int]) -> None:
+    assert choose_again([make_outcome(450, blame=Blame.SOURCE)], "a", members) == ""
 
 
-async def test_first_attempts_rotate_by_weight() -> None:
-    assert sorted(choose(Choice(_CONFIG, _CONFIG.source), make_claim(), 8)) == list("aaaabbcc")
+def test_a_source_that_left_the_pool_keeps_nothing() -> None:
+    assert choose_again([make_outcome(451)], "gone", POOL) == ""
 
 
-async def test_greylisting_keeps_the_source() -> None:
-    assert choose(Choice(_CONFIG, _CONFIG.source), last("b", 451), 5) == "bbbbb"
-
-
-async def test_a_refused_source_is_not_tried_again() -> None:
-    choice = Choice(_CONFIG, _CONFIG.source)
-
-    assert "a" not in choose(choice, last("a", 450, blame="source"), 6)
-
-
-async def test_a_refused_source_is_tried_again_when_there_is_no_other() -> None:
-    choice = Choice(_CONFIG, [s for s in _CONFIG.source if s.name == "a"])
-
-    assert choose(choice, last("a", 450, blame="source"), 2) == "aa"
-
-
-async def test_no_connection_and_421_rotate() -> None:
-    choice = Choice(_CONFIG, _CONFIG.source)
-
-    assert len(set(choose(choice, last("b", 0, "CONNECT", "host"), 4))) == 3
-    assert len(set(choose(choice, last("b", 421, "MAIL"), 4))) == 3
-
-
-async def test_an_unreadable_event_rotates() -> None:
-    choice = Choice(_CONFIG, _CONFIG.source)
-    claim = make_claim(source=5)
-
-    assert len(set(choose(choice, claim, 4))) == 3
-
-
-async def test_a_resting_source_is_passed_over_and_comes_back(autojump_clock: object) -> None:
-    choice = Choice(_CONFIG, _CONFIG.source)
-    a = _CONFIG.source[0]
-
-    assert choice.rest(a) == 60
-    assert choice.rest(a) is None  # said once
-    assert "a" not in choose(choice, make_claim(), 8)
-    assert "a" not in choose(choice, last("a", 451), 4)
-    await trio.sleep(61)
-    assert "a" in choose(choice, make_claim(), 4)
-
-
-async def test_a_pool_whose_sources_all_rest_cannot_send() -> None:
-    choice = Choice(_CONFIG, _CONFIG.source)
-
-    choice.rest(_CONFIG.source[2])
-
-    assert choice.can_send("default")
-    assert not choice.can_send("other")
-    assert choice.choose(make_claim(), "other") is None
-
-
-async def test_pools_without_our_sources_are_not_ours() -> None:
-    choice = Choice(_CONFIG, [s for s in _CONFIG.source if s.name == "a"])
-
-    assert choice.pools == ("default",)
-    assert choice.choose(make_claim(), "other") is None
+def test_without_outcomes_it_is_whoever_s_turn() -> None:
+    assert choose_again([], "a", POOL) == ""

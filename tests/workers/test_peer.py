@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from relay.config.schema import TlsLevel
 from relay.errors import SourceUnusable, StoreError, StoreUnavailable
 from relay.model import Blame, Claim, Disposition, Outcome, Recipient
+from relay.net.egress import DirectEgress
 from relay.smtp.client import LocalProtocolError
 from tests.kit.peer import (
     DeadHost,
@@ -48,7 +49,7 @@ async def close_all(clock: MockClock) -> AsyncIterator[None]:
 
 
 async def connect_to(path: Path, source: str = "127.0.0.11") -> Peer:
-    peer = await open_peer(path, source, "a.out.test", ca_file="")
+    peer = await open_peer(path, DirectEgress(source), "a.out.test", ca_file="")
     _open.append(peer)
     return peer
 

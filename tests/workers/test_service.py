@@ -18,16 +18,16 @@ GONE = Source(name="gone", address="192.0.2.77", ehlo="gone.out.test")
 HERE = Source(name="here", address="127.0.0.11", ehlo="here.out.test")
 
 
-def test_one_usable_source_is_enough(caplog: pytest.LogCaptureFixture) -> None:
-    check_sources([GONE, HERE])
+async def test_one_usable_source_is_enough(caplog: pytest.LogCaptureFixture) -> None:
+    await check_sources([GONE, HERE])
     (record,) = caplog.records
     assert "source gone: cannot send from 192.0.2.77" in record.getMessage()
 
 
-def test_without_a_usable_source_there_is_no_start() -> None:
+async def test_without_a_usable_source_there_is_no_start() -> None:
     other = Source(name="other", address="2001:db8::1", ehlo="other.out.test")
     with pytest.raises(StartError) as caught:
-        check_sources([GONE, other])
+        await check_sources([GONE, other])
     text = str(caught.value)
     assert "\n" not in text
     assert "no source can be used (gone, other)" in text
