@@ -13,6 +13,7 @@ from tests.bench import headofline, machine, scale
 from tests.bench.gated import measure_gated
 from tests.bench.limits import measure_limits
 from tests.bench.memory import measure_idle, measure_large
+from tests.bench.process import Others
 from tests.bench.progress import Progress
 from tests.bench.report import Figures, Report, name_load
 from tests.bench.rotation import measure_rotation
@@ -76,8 +77,11 @@ def _run(options: argparse.Namespace, report: Report) -> None:
         progress.end(f"{report.large.seconds:.1f} s")
     for part in queues:
         progress.begin(part)
+        others = Others()
         report.parts[part] = figures = _measure_queues(part, progress, quick=options.quick)
-        progress.end("as promised" if all(p.kept for p in figures.promises()) else "MISSED")
+        report.noise[part] = noise = others.share()
+        kept = "as promised" if all(p.kept for p in figures.promises()) else "MISSED"
+        progress.end(f"{kept}; others used {noise:.0%} of the CPU")
 
 
 def _measure_queues(part: str, progress: Progress, *, quick: bool) -> Figures:

@@ -1,6 +1,7 @@
 """What processes have used: CPU time and resident memory, from /proc."""
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -76,6 +77,25 @@ def read_busy() -> float:
     # proc(5): user nice system idle iowait irq softirq steal; guest is in user already.
     user, nice, system, _, _, irq, softirq, steal = (int(field) for field in fields[1:9])
     return (user + nice + system + irq + softirq + steal) * _TICK
+
+
+class Others:
+    """How much of the machine goes to anything but us and what we have started: noise."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._busy = read_busy() - _count_ours()
+
+    def share(self) -> float:
+        """Return it since the beginning, as a part of all cores."""
+        busy = read_busy() - _count_ours() - self._busy
+        seconds = (time.monotonic() - self._begun) * (os.cpu_count() or 1)
+        return max(0.0, busy / seconds)
+
+
+def _count_ours() -> float:
+    """Return the CPU seconds of this process and all that descend from it, ended ones included."""
+    return sum(count_cpu(os.getpid(), name_postfix).values())
 
 
 def read_peak(pid: int) -> int:

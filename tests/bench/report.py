@@ -49,6 +49,7 @@ class Report:
     idle: Idle | None = None
     large: Large | None = None
     parts: dict[str, Figures] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)  # share of the CPU of others, by part
 
     def as_json(self) -> dict[str, object]:
         """Return what ``--json`` writes."""
@@ -58,6 +59,7 @@ class Report:
             "idle": self.idle and asdict(self.idle) | {"per_session": self.idle.per_session},
             "large": self.large and asdict(self.large),
             "parts": {name: asdict(figures) for name, figures in self.parts.items()},
+            "noise": self.noise,
             "promises": [{"what": text, "kept": kept} for text, kept in self.promises()],
         }
 
@@ -122,9 +124,10 @@ class Report:
             )
         if self.large:
             _show_large(console, self.large)
-        for figures in self.parts.values():
+        for name, figures in self.parts.items():
             for line in figures.describe():
                 console.print(line, highlight=False)
+            console.print(f"  (others used {self.noise[name]:.0%} of the CPU)", highlight=False)
         for text, kept in self.promises():
             console.print(f"{'kept  ' if kept else 'MISSED'}  {text}", highlight=False)
 
