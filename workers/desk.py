@@ -18,6 +18,7 @@ from relay.config import Config, Rate
 from relay.config.schema import Source
 from relay.errors import SourceUnusable, StoreError, StoreUnavailable
 from relay.events import EventLog, encode_event
+from relay.model import Delivery
 from relay.net.egress import Egress, make_egress
 from relay.store.gate import Gates
 from relay.store.queue import Store
@@ -167,6 +168,19 @@ class Desk:
         return any(
             one.covers(tenant=tenant, site=site, source=source) and not self._has_ended(one)
             for one in self.suspended
+        )
+
+    def is_withheld(self, delivery: Delivery, *, site: str, source: str) -> bool:
+        """Tell whether an operator lets a delivery not go to a site from a source, for now."""
+        return (
+            self.is_suspended(site=site, source=source)
+            or self.is_suspended(tenant=delivery.tenant, site=site)
+            or any(
+                one.domain == delivery.domain
+                and one.tenant in ("", delivery.tenant)
+                and not self._has_ended(one)
+                for one in self.suspended
+            )
         )
 
     def find_end(self) -> float | None:

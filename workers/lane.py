@@ -153,7 +153,23 @@ class Lane:
                 # Another session may be quicker than the one that was woken: that one sleeps on.
                 while not self._waiting and not self._stopping:
                     await self._parked.park()
+        if self._desk.suspended:
+            self._withdraw()
         return self._waiting.popleft() if self._waiting else None
+
+    def _withdraw(self) -> None:
+        """What has been suspended since it was claimed goes back, and waits with the rest."""
+        site, source = self._berth.terms.name, self.source.name
+        suspended = [
+            claim
+            for claim in self._waiting
+            if self._desk.is_withheld(claim.delivery, site=site, source=source)
+        ]
+        for claim in suspended:
+            self._waiting.remove(claim)
+        if suspended:
+            self._held -= len(suspended)
+            self._misplaced(suspended, 0.0)
 
     async def _moor(self, claim: Claim) -> str | None:
         """Lease a connection; None, with the claim back in the line, when there is none."""
