@@ -83,16 +83,20 @@ class ScriptedHost:
         tls: ssl.SSLContext | None = None,
         name: str = "mx.test",
         split: bool = False,
+        address: str = "127.0.0.1",
     ) -> None:
         self.script = read_script(script)
         self.offers = offers
         self.tls = tls
         self.name = name
         self.split = split
-        self.address = "127.0.0.1"
+        self.address = address
         self.port = 0
         self.gate = trio.Event()
         self.commands: list[str] = []
+        self.open = 0  # sessions now
+        self.most = 0  # ... at the same time, at most
+        self.times: list[float] = []  # trio time of each message
         self.messages: list[Received] = []
         self.clients: list[str] = []  # address of each session's client
         self.ends: list[str] = []  # how sessions ended: "quit", "eof", "us"
@@ -164,6 +168,8 @@ class _Session:
         try:
             self.client = self.socket.getpeername()[0]
             host.clients.append(self.client)
+            host.open += 1
+            host.most = max(host.most, host.open)
             self.number = host.sessions
             await host.tell()
             await self._converse()
@@ -173,6 +179,7 @@ class _Session:
             host.ends.append("quit")
         finally:
             self.socket.close()
+            host.open -= 1
         await host.tell()
 
     async def _converse(self) -> None:
@@ -306,6 +313,7 @@ class _Session:
         action = self.host.find_action(".")
         if action[:1] not in ("4", "5"):
             self.host.messages.append(message)
+            self.host.times.append(trio.current_time())
             await self.host.tell()
         await self._act(action, ".")
 
@@ -360,10 +368,11 @@ async def open_host(
     tls: ssl.SSLContext | None = None,
     name: str = "mx.test",
     split: bool = False,
+    address: str = "127.0.0.1",
 ) -> AsyncIterator[ScriptedHost]:
     """Run a host for as long as the block lasts."""
     async with trio.open_nursery() as nursery:
-        host = ScriptedHost(script, offers=offers, tls=tls, name=name, split=split)
+        host = ScriptedHost(script, offers=offers, tls=tls, name=name, split=split, address=address)
         await nursery.start(host.run)
         yield host
         nursery.cancel_scope.cancel()
@@ -419,6 +428,7 @@ def make_delivery(
     domain: str = "",
     alone: bool = True,
     pool: str = "default",
+    tenant: str = "acme",
     **more: object,
 ) -> Delivery:
     """Return a delivery to these recipients, all of one domain."""
@@ -431,7 +441,7 @@ def make_delivery(
     message_id = make_message_id(home)
     return Delivery(
         id=f"{message_id}.0",
-        tenant="acme",
+        tenant=tenant,
         pool=pool,
         domain=domain,
         envelope=Envelope(sender, people),

@@ -33,7 +33,10 @@ _LOOK = 0.01
 class Works:
     """A worker process' inside, and what a test wants to know of it."""
 
-    def __init__(self, config: Config, store: Store, server: Server) -> None:
+    def __init__(
+        self, config: Config, store: Store, server: Server, names: Sequence[str] = ()
+    ) -> None:
+        """``names``: of the sources that it serves; none: all."""
         self.config = config
         self.store = store
         self.events = EventLog(config.log.events)
@@ -42,7 +45,11 @@ class Works:
         self._server = server
         router = Router(config, Resolver(config.dns))
         self.pool = Pool(
-            config, sources=config.source, store=store, router=router, events=self.events
+            config,
+            sources=[one for one in config.source if not names or one.name in names],
+            store=store,
+            router=router,
+            events=self.events,
         )
 
     async def run(self) -> None:
@@ -58,6 +65,18 @@ class Works:
         event = encode_event({"event": "accepted", "id": delivery.message_id})
         assert await self.store.accept([delivery], event, content)
         return delivery
+
+    async def post_many(self, count: int, *recipients: bytes | Recipient, **more: Any) -> None:
+        """Accept so many messages at once."""
+
+        async def post() -> None:
+            async with slots:
+                await self.post(*recipients, **more)
+
+        slots = trio.CapacityLimiter(100)
+        async with trio.open_nursery() as nursery:
+            for _ in range(count):
+                nursery.start_soon(post)
 
     async def post_in_parts(self, content: bytes, *, size: int = 256 * 1024) -> Delivery:
         """Accept a large message, as the ingress would."""
@@ -84,9 +103,11 @@ class Works:
                     return
                 await trio.sleep(_LOOK)
 
-    async def wait_for_event(self, name: str, count: int = 1) -> list[dict[str, Any]]:
+    async def wait_for_event(
+        self, name: str, count: int = 1, *, seconds: float = 15
+    ) -> list[dict[str, Any]]:
         """Wait until so many events of a name are in the log; return them."""
-        with trio.fail_after(15):
+        with trio.fail_after(seconds):
             while True:
                 if len(found := self.read_events(name)) >= count:
                     return found
@@ -117,9 +138,9 @@ class Works:
         with trio.fail_after(20):
             await self.ended.wait()
 
-    def check(self) -> Audit:
+    def check(self, *, leftover: bool = False) -> Audit:
         """Every message is in exactly one place. Only when nothing moves any more."""
-        return check(self._server)
+        return check(self._server, leftover=leftover)
 
 
 def make_config(
@@ -161,17 +182,19 @@ async def open_works(
     bell: bool = True,
     config: Config | None = None,
     running: bool = True,
+    names: Sequence[str] = (),
     **settings: Any,
 ) -> AsyncIterator[Works]:
     """Run a pool until the block ends, then without mercy; ``finish`` is the orderly way."""
     config = config or make_config(base, **settings)
     link = Link(server.url, timeout=10)
+    listeners = (await link.call("PUBSUB", "NUMSUB", WAKE_CHANNEL))[1]
     try:
-        works = Works(config, Store(link, config), server)
+        works = Works(config, Store(link, config), server, names)
         async with trio.open_nursery() as nursery:
             if bell:
                 nursery.start_soon(Bell(server.url, WAKE_CHANNEL, works.pool.ring).run)
-                await _wait_for_listener(link)
+                await _wait_for_listener(link, listeners)
             if running:
                 nursery.start_soon(works.run)
             yield works
@@ -180,10 +203,10 @@ async def open_works(
         await link.aclose()
 
 
-async def _wait_for_listener(link: Link) -> None:
+async def _wait_for_listener(link: Link, before: int) -> None:
     """Wait until the bell is heard: what rings before that is found only by looking."""
     with trio.fail_after(5):
         while True:
-            if (await link.call("PUBSUB", "NUMSUB", WAKE_CHANNEL))[1]:
+            if (await link.call("PUBSUB", "NUMSUB", WAKE_CHANNEL))[1] > before:
                 return
             await trio.sleep(_LOOK)
