@@ -10,7 +10,8 @@
 --
 -- KEYS[1] a key of the site's tag
 -- ARGV[1] pool  [2] site  [3] backlog  [4] connections of the site (0: no limit)
--- ARGV[5] rates of the site  [6] of each source  [7] how many sources are ours
+-- ARGV[5] rates of the site  [6] of each source  [7] how many sources are ours  [8] how many they
+--         may have together
 --         then for each of ours: name, how many it could take, connections it has, and may have
 --         then pairs for all sources of the pool that are alive: name, weight
 -- Returns {ms until it is worth to ask again or -1, why, and for each of ours: how many it may take,
@@ -67,7 +68,7 @@ local function begin(name, weight)
 end
 
 local ours, by_name = {}, {}
-for i = 8, 4 + 4 * tonumber(ARGV[7]), 4 do
+for i = 9, 5 + 4 * tonumber(ARGV[7]), 4 do
   local source =
     open_ours(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]))
   ours[#ours + 1], by_name[source.name] = source, source
@@ -78,7 +79,7 @@ local raw = call('HGETALL', turns_here)
 for i = 1, #raw, 2 do stored[raw[i]] = raw[i + 1] end
 
 local everybody, total, first, latest = {}, 0, nil, nil
-for i = 8 + 4 * #ours, #ARGV, 2 do
+for i = 9 + 4 * #ours, #ARGV, 2 do
   local name = ARGV[i]
   local one = { name = name, weight = tonumber(ARGV[i + 1]), time = tonumber(stored[name]), ours = by_name[name] }
   local owed = tonumber(stored['@' .. name])
@@ -87,7 +88,7 @@ for i = 8 + 4 * #ours, #ARGV, 2 do
     one.late, one.is_back = false, true
   end
   if one.ours then
-    one.closed = one.ours.closed
+    one.closed, one.ours.turn = one.ours.closed, one
   else
     one.closed = is_closed_elsewhere(name)
   end
@@ -100,7 +101,10 @@ for i = 8 + 4 * #ours, #ARGV, 2 do
 end
 for _, one in ipairs(everybody) do
   if not one.time then
+    -- Kept from now on: its place must not move on with the others while it waits for its first turn.
     one.time = (first or latest or 0) + begin(one.name, one.weight)
+    call('HSET', turns_here, one.name, string.format('%.6f', one.time))
+    call('PEXPIRE', turns_here, MEMORY)
   elseif one.is_back then
     one.time = math.max(one.time, first or latest)
   end
@@ -119,14 +123,29 @@ local function pick()
   return best, least
 end
 
+-- How far the turns are dealt out: what a second brings is in sight, or whoever is a moment late
+-- would leave the site's rate unused.
+local function find_sight()
+  local sight = meter.room
+  for _, rate in ipairs(meter.rates) do
+    if sight < NEVER and rate.seconds < 3600 then
+      return math.min(backlog, sight + math.ceil(rate.count / rate.seconds))
+    end
+  end
+  return math.min(backlog, sight)
+end
+
+local most = math.min(tonumber(ARGV[8]), meter.room)
+local left, dealt, passed = find_sight(), 0, {}
+
 local function is_wanting()
+  if dealt >= most then return false end
   for _, source in ipairs(ours) do
     if not source.closed and source.room > source.granted then return true end
   end
   return false
 end
 
-local left, dealt, passed = math.min(backlog, meter.room), 0, {}
 while left > 0 and is_wanting() do
   local one, time = pick()
   if not one then break end
@@ -140,6 +159,13 @@ while left > 0 and is_wanting() do
   left = left - 1
 end
 
+for _, source in ipairs(ours) do
+  local one = source.turn
+  if one and one.owed and source.room > 0 and not source.closed then
+    one.owed = nil -- it has come
+    call('HDEL', turns_here, '@' .. one.name)
+  end
+end
 if meter.room < 1 then
   note(meter.wait, 'site rate')
 elseif is_wanting() then
@@ -161,9 +187,6 @@ for _, one in ipairs(everybody) do
   if source and source.granted > 0 then
     call('HSET', turns_here, one.name, string.format('%.6f', one.time + source.granted / one.weight))
     if source_rates ~= '' then charge(source.meter, source.granted, now) end
-  end
-  if source and source.room > 0 and one.owed and not passed[one.name] then
-    call('HDEL', turns_here, '@' .. one.name)
   end
 end
 if dealt > 0 or #passed > 0 then call('PEXPIRE', turns_here, MEMORY) end
