@@ -13,6 +13,7 @@ without a route are brought to their end, suspended queues wait until they are n
 """
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -38,6 +39,7 @@ _INLINE = 32 * 1024  # bodies up to this size come with the claim; Lua copies th
 _PAUSE = 0.010
 # News can be missed (it is published once, to whoever listens): look anyway, s.
 _LOOK = 30.0
+_TURN = 0.4  # who has a turn takes it within this time, if it has any room, s
 _TROUBLE = 1.0  # after the store did not answer, s
 # Virtual time that a delivery costs is 1 over this.
 _WEIGHTS = {"urgent": 16, "normal": 4, "bulk": 1}
@@ -82,10 +84,13 @@ class Feeder:
         self._turn = 0
         self._running = False
         self._waits_for_room = False
+        self._asked = -math.inf  # trio time
         self._bell = trio.Event()
 
     def __repr__(self) -> str:
-        return f"<Feeder {self.key} -> {self.site}: {len(self._lanes)} lanes, {self.why or 'at work'}>"
+        return (
+            f"<Feeder {self.key} -> {self.site}: {len(self._lanes)} lanes, {self.why or 'at work'}>"
+        )
 
     @property
     def key(self) -> str:
@@ -150,20 +155,27 @@ class Feeder:
         ]
         # Not for each one that has ended: a claim costs the same for one as for ten.
         enough = max(1, sum(berth.held for berth in berths) // _BATCH)
-        if min(room, sum(want.room for want in wants)) < enough:
+        free = min(room, sum(want.room for want in wants))
+        if not free or (free < enough and not self._is_overdue()):
             self.why, self._waits_for_room = "", True
-            return _LOOK
+            return _TURN if free else _LOOK
         return await self._reserve(berths, wants, room)
 
-    async def _reserve(
-        self, berths: Sequence[Berth], wants: Sequence[Want], room: int
-    ) -> float:
+    def _is_overdue(self) -> bool:
+        """A slow source takes its turns one by one, or it would be passed over (gate.reserve)."""
+        return trio.current_time() - self._asked > _TURN
+
+    async def _reserve(self, berths: Sequence[Berth], wants: Sequence[Want], room: int) -> float:
         weights = self._find_weights()
         limits = make_limits(self._desk.router.sites.find(self.site))
-        backlog = min(room, self._find_backlog(alone=weights.keys() <= {w.source for w in wants}))
-        self._hands.expect(backlog)
+        backlog = self._find_backlog(alone=weights.keys() <= {want.source for want in wants})
+        most = min(room, backlog)
+        self._asked = trio.current_time()
+        self._hands.expect(most)
         try:
-            reserved = await self._desk.gates.reserve(limits, self.key, backlog, wants, weights)
+            reserved = await self._desk.gates.reserve(
+                limits, self.key, backlog, wants, weights, most=most
+            )
             granted = {grant.source: grant.count for grant in reserved.grants if grant.count}
             for berth, grant in zip(berths, reserved.grants, strict=True):
                 berth.failures = grant.failures
@@ -171,7 +183,7 @@ class Feeder:
             if granted:
                 await self._bring(granted)
         finally:
-            self._hands.expect(-backlog)
+            self._hands.expect(-most)
         unused = {name: count for name, count in granted.items() if count}
         if unused:
             self._desk.gates.refund(limits, self.key, unused, weights)
@@ -308,7 +320,6 @@ class Feeder:
         if left == 0 and self._lanes.get(place) == news:
             for known in (self._lanes, self._left, self._last):
                 known.pop(place, None)
-
 
 
 def _split(granted: dict[str, int], share: int) -> dict[str, int]:

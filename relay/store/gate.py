@@ -80,11 +80,16 @@ class Gates:
         backlog: int,
         wants: Sequence[Want],
         weights: Mapping[str, int],
+        *,
+        most: int = 1 << 30,
     ) -> Reserved:
-        """Ask for up to ``backlog`` deliveries; ``weights``: of all sources that are alive."""
+        """Ask for up to ``most`` deliveries, of ``backlog`` that are in sight.
+
+        ``weights``: of all sources that are alive; each has its turns in what is in sight.
+        """
         arguments: list[Part] = [pool, limits.site, backlog]
         arguments += [limits.connections, _write(limits.rates), _write(limits.source_rates)]
-        arguments.append(len(wants))
+        arguments += [len(wants), most]
         for want in wants:
             arguments += (want.source, want.room, want.connections, want.most)
         for name, weight in weights.items():

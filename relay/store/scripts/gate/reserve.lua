@@ -84,7 +84,7 @@ for i = 9 + 4 * #ours, #ARGV, 2 do
   local one = { name = name, weight = tonumber(ARGV[i + 1]), time = tonumber(stored[name]), ours = by_name[name] }
   local owed = tonumber(stored['@' .. name])
   one.owed, one.late = owed, owed and now - owed > PATIENCE
-  if one.late and one.ours and one.ours.room > 0 then
+  if one.late and one.ours and one.ours.room > 0 and not one.ours.closed then
     one.late, one.is_back = false, true
   end
   if one.ours then
@@ -99,64 +99,92 @@ for i = 9 + 4 * #ours, #ARGV, 2 do
   total = total + one.weight
   everybody[#everybody + 1] = one
 end
+-- A place in the rotation is kept at once, not with the first turn: reckoned anew at each look it
+-- would move on with the others, or all would see it elsewhere and wait for each other.
+local function place(one, time)
+  one.time = time
+  call('HSET', turns_here, one.name, string.format('%.6f', time))
+  call('PEXPIRE', turns_here, MEMORY)
+end
 for _, one in ipairs(everybody) do
   if not one.time then
-    -- Kept from now on: its place must not move on with the others while it waits for its first turn.
-    one.time = (first or latest or 0) + begin(one.name, one.weight)
-    call('HSET', turns_here, one.name, string.format('%.6f', one.time))
-    call('PEXPIRE', turns_here, MEMORY)
+    place(one, (first or latest or 0) + begin(one.name, one.weight))
   elseif one.is_back then
-    one.time = math.max(one.time, first or latest)
+    place(one, math.max(one.time, first or latest))
   end
   if latest then one.time = math.max(one.time, latest - DEBT / total) end
-  one.next = one.time -- moves while turns are dealt out; `time` only when one is taken
-end
-
-local function pick()
-  local best, least
-  for _, one in ipairs(everybody) do
-    if not one.closed and not one.late then
-      local time = one.next + 1 / one.weight
-      if not best or time < least then best, least = one, time end
-    end
-  end
-  return best, least
 end
 
 -- How far the turns are dealt out: what a second brings is in sight, or whoever is a moment late
 -- would leave the site's rate unused.
-local function find_sight()
-  local sight = meter.room
-  for _, rate in ipairs(meter.rates) do
-    if sight < NEVER and rate.seconds < 3600 then
-      return math.min(backlog, sight + math.ceil(rate.count / rate.seconds))
+local sight = meter.room
+for _, rate in ipairs(meter.rates) do
+  if rate.seconds < 3600 then
+    sight = sight + math.ceil(rate.count / rate.seconds)
+    break
+  end
+end
+local left, most = math.min(backlog, sight), math.min(tonumber(ARGV[8]), meter.room)
+
+local dealing = {} -- those who have turns
+for _, one in ipairs(everybody) do
+  if not one.closed and not one.late then dealing[#dealing + 1] = one end
+end
+
+-- All turns up to a level of virtual time are dealt out together: is that too many?
+local function count_turns(one, level)
+  return math.max(0, math.floor((level - one.time) * one.weight + 1e-6))
+end
+local function is_too_much(level)
+  local all, mine = 0, 0
+  for _, one in ipairs(dealing) do
+    local turns = count_turns(one, level)
+    all = all + turns
+    if one.ours then mine = mine + math.min(turns, one.ours.room) end
+  end
+  return all > left or mine > most
+end
+
+-- The highest level that is not: by halves, then turn by turn.
+local dealt, is_wanting, passed = 0, false, {}
+if #dealing > 0 and left > 0 and most > 0 then
+  local earliest = dealing[1]
+  for _, one in ipairs(dealing) do
+    if one.time < earliest.time then earliest = one end
+  end
+  local low, high = earliest.time, earliest.time + (left + 1) / earliest.weight
+  for _ = 1, 40 do
+    local middle = (low + high) / 2
+    if is_too_much(middle) then high = middle else low = middle end
+  end
+  for _, one in ipairs(dealing) do
+    one.turns = count_turns(one, low)
+    left = left - one.turns
+    if one.ours then dealt = dealt + math.min(one.turns, one.ours.room) end
+  end
+  while left > 0 do
+    local best, least
+    for _, one in ipairs(dealing) do
+      local time = one.time + (one.turns + 1) / one.weight
+      if not best or time < least then best, least = one, time end
+    end
+    if best.ours and best.turns < best.ours.room then
+      if dealt >= most then break end
+      dealt = dealt + 1
+    end
+    best.turns = best.turns + 1
+    left = left - 1
+  end
+  for _, one in ipairs(dealing) do
+    local granted = one.ours and math.min(one.turns, one.ours.room) or 0
+    if one.ours then
+      one.ours.granted = granted
+      if dealt < most and one.ours.room > granted then is_wanting = true end
+    end
+    if one.turns > granted then
+      passed[#passed + 1], passed[one.name] = one, true
     end
   end
-  return math.min(backlog, sight)
-end
-
-local most = math.min(tonumber(ARGV[8]), meter.room)
-local left, dealt, passed = find_sight(), 0, {}
-
-local function is_wanting()
-  if dealt >= most then return false end
-  for _, source in ipairs(ours) do
-    if not source.closed and source.room > source.granted then return true end
-  end
-  return false
-end
-
-while left > 0 and is_wanting() do
-  local one, time = pick()
-  if not one then break end
-  one.next = time
-  if one.ours and one.ours.room > one.ours.granted then
-    one.ours.granted, dealt = one.ours.granted + 1, dealt + 1
-  else
-    if not passed[one.name] then passed[#passed + 1] = one end
-    passed[one.name] = true
-  end
-  left = left - 1
 end
 
 for _, source in ipairs(ours) do
@@ -168,7 +196,7 @@ for _, source in ipairs(ours) do
 end
 if meter.room < 1 then
   note(meter.wait, 'site rate')
-elseif is_wanting() then
+elseif is_wanting then
   -- Others are to come. The first of them that has not come for a second is passed over.
   for _, one in ipairs(passed) do
     if not one.owed then
