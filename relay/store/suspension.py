@@ -81,9 +81,7 @@ class Suspensions:
     async def resume(self, suspension: Suspension) -> bool:
         """End a suspension; False when there was none of that name."""
         if suspension.domain:
-            key, field = self._find_closed(suspension)
-            await self._link.call("HDEL", key, field)
-            await self._reopen(key, suspension)
+            await self._link.call("HDEL", *self._find_closed(suspension))
         found = bool(await self._link.call("HDEL", self._key, suspension.name))
         await self._tell()
         return found
@@ -92,16 +90,6 @@ class Suspensions:
     def _find_closed(suspension: Suspension) -> tuple[str, str]:
         key = make_key(find_shard(suspension.domain), "closed")
         return key, f"{suspension.tenant or '*'}/{suspension.domain}"
-
-    async def _reopen(self, key: str, suspension: Suspension) -> None:
-        """Let the next look at the agenda find the queues that left their lanes."""
-        agenda = make_key(find_shard(suspension.domain), "agenda")
-        for queue in await self._link.call("ZRANGE", agenda, 0, -1):
-            tenant, _, rest = queue.decode().partition("/")
-            domain = rest.partition("/")[0].partition("@")[0]
-            if domain == suspension.domain and suspension.tenant in ("", tenant):
-                await self._link.call("ZADD", agenda, "LT", 1, queue)
-        await self._link.call("PUBLISH", WAKE_CHANNEL, "agenda")
 
     async def _tell(self) -> None:
         await self._link.call("PUBLISH", WAKE_CHANNEL, "suspensions")
@@ -116,9 +104,7 @@ class Suspensions:
 
     async def read_decisions(self, limit: int = 100) -> Sequence[bytes]:
         """Return the last commands, latest first."""
-        lines: list[bytes] = await self._link.call(
-            "LRANGE", make_key(0, "decisions"), 0, limit - 1
-        )
+        lines: list[bytes] = await self._link.call("LRANGE", make_key(0, "decisions"), 0, limit - 1)
         return lines
 
 

@@ -4,6 +4,7 @@ For people and their tools: some of it reads every queue there is, page by page.
 since 1970, on the store's clock.
 """
 
+import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,20 @@ class Front:
 
     due: float | None
     oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A delivery that is due later: until when it waits, and when its message was accepted."""
+
+    id: str
+    until: float
+    accepted: float
+
+    @property
+    def message_id(self) -> str:
+        """The message that it is a part of."""
+        return self.id.partition(".")[0]
 
 
 async def ask(link: Link, commands: Iterable[Sequence[Part]]) -> AsyncIterator[Reply]:
@@ -154,6 +169,26 @@ class View:
         times += [_read_time(identity) for identity in await due.wait()]
         return Front(float(start[1]) / 1000 if start else None, min(times, default=None))
 
+    async def read_due(self, queue: str, start: int, count: int) -> list[Waiting]:
+        """Return what is due later in a queue: so many, from a place on, the first to go first."""
+        shard = find_shard(read_queue(queue).domain)
+        key = make_key(shard, "due", queue)
+        flat = await self.link.call("ZRANGE", key, start, start + count - 1, "WITHSCORES")
+        if not flat:
+            return []
+        kept = await self.link.call("HMGET", make_key(shard, "records"), *flat[::2])
+        return [
+            Waiting(identity.decode(), float(until) / 1000, _read_accepted(record))
+            for identity, until, record in zip(flat[::2], flat[1::2], kept, strict=True)
+            if record is not None
+        ]
+
+    async def read_look(self, queue: str) -> float | None:
+        """Return when a queue is looked at next, if it is on its shard's agenda."""
+        key = make_key(find_shard(read_queue(queue).domain), "agenda")
+        score = await self.link.call("ZSCORE", key, queue)
+        return None if score is None else float(score) / 1000
+
     async def read_place(self, delivery_id: str, domain: str) -> Place | None:
         """Return where a delivery is, when it is claimed or due; None: ready, or ended."""
         shard = find_shard(domain)
@@ -223,3 +258,10 @@ def _read_time(identity: bytes) -> float:
     for character in identity[:10].decode("ascii", "replace"):
         milliseconds = milliseconds * 32 + max(0, _CROCKFORD.find(character))
     return milliseconds / 1000
+
+
+def _read_accepted(kept: bytes) -> float:
+    """Return when a message was accepted: at the beginning of a record (queue.py)."""
+    record = kept.split(b"\n", 2)[2]
+    accepted: float = struct.unpack_from(">d", record, 2)[0]
+    return accepted

@@ -8,8 +8,9 @@ waits) is read of those that are shown.
 from collections import Counter
 from dataclasses import dataclass, field
 
-from relay.store.keys import NOWHERE, SHARDS, SHUT, find_shard, read_lane, read_queue
+from relay.store.keys import NOWHERE, SHUT, read_lane, read_queue
 from relay.store.queue import Store
+from relay.store.suspension import find_shards
 from workers.cli.selection import Selection
 
 _MOST = 200_000  # queues that are counted
@@ -51,9 +52,8 @@ class Backlog:
 
 async def read_backlog(store: Store, selection: Selection) -> tuple[list[Backlog], bool]:
     """Return what waits, the largest first; False: there were too many queues to count all."""
-    shards = [find_shard(selection.domain)] if selection.domain else range(SHARDS)
     lanes: dict[str, str] = {}
-    for shard in shards:
+    for shard in find_shards(selection.domain):
         lanes |= await store.list_queues(shard)
         if len(lanes) > _MOST:
             break

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 async def _read(config: Config, message_id: str) -> dict[str, Any]:
     async with open_store(config) as store:
         events = [decode_event(line) for line in await store.read_story(message_id)]
-        events.sort(key=lambda event: event["time"])  # type: ignore[arg-type,return-value]
+        events.sort(key=lambda event: event.get("time", 0.0))  # type: ignore[arg-type,return-value]
         now = [
             await _describe(store, config, part, events)
             for part in read_parts(events)
@@ -111,7 +111,7 @@ def _explain_due(place: Place, last: _Event, situation: Situation) -> Reason:
     if last.get("hold") or last.get("next") == "hold":
         text = "held, because the outcome of its last attempt is unknown; until `outgate retry`"
         return Reason("held", f"{text}, or its time is over {situation.tell(until)}", until)
-    return Reason("due", f"waits {situation.tell(until)}, for its next attempt", until)
+    return Reason("due", f"next attempt {situation.tell(until)}", until)
 
 
 def _find_last(events: list[_Event], delivery_id: str) -> _Event:
@@ -135,7 +135,7 @@ async def _describe_ready(
     elif not queue:
         reason = Reason("moving", "between two places just now; ask again")
     else:
-        reason = situation.explain(name, lane)
+        reason = situation.explain(name, lane, None if lane else await store.read_look(queue))
     tried = [event for event in events if event.get("delivery") == part.id and "attempt" in event]
     return {
         "delivery": part.id,
@@ -173,18 +173,18 @@ def _spell(reason: Reason, situation: Situation) -> dict[str, object]:
 
 def _show(story: dict[str, Any]) -> None:
     console = open_console()
-    console.print(f"[bold]message {story['id']}[/]")
+    console.print(f"[bold]message {story['id']}[/]", soft_wrap=True)
     for event in story["events"]:
         console.print(
-            f"{format_time(event['time'])}  [bold]{event['event']}[/]  {escape(_tell(event))}"
+            f"{format_time(event.get('time', 0.0))}  [bold]{event['event']}[/]  {escape(_tell(event))}"
         )
         for person in event.get("recipients", []):
             if isinstance(person, dict):
-                console.print(f"{'':21}{escape(_tell_recipient(person))}")
+                console.print(f"{'':21}{escape(_tell_recipient(person))}", soft_wrap=True)
     for place in story["now"]:
-        console.print(f"now: {escape(_tell_place(place))}")
+        console.print(f"now: {escape(_tell_place(place))}", soft_wrap=True)
     if not story["now"]:
-        console.print("now: ended, nothing of it is queued")
+        console.print("now: ended, nothing of it is queued", soft_wrap=True)
 
 
 def _tell(event: _Event) -> str:

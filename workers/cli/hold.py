@@ -9,6 +9,7 @@ from relay.config import Config, load
 from relay.model import Claim
 from relay.store import story
 from relay.store.suspension import Suspensions
+from relay.store.view import Waiting
 from workers.cli import decision, selection
 from workers.cli.asking import open_store
 from workers.cli.decision import Decision
@@ -33,10 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     done = trio.run(_hold, config, chosen, arguments.dry_run, Decision(config, arguments))
     if arguments.json:
         print(json.dumps(done))
-    elif done["deliveries"]:
+    elif done["deliveries"] or done["held_before"]:
         _show(done)
     tell_rest(chosen, done)
-    return find_status(done, done["deliveries"])
+    return find_status(done, done["deliveries"], done["held_before"])
 
 
 async def _hold(
@@ -57,11 +58,14 @@ async def _hold(
             # Our own choice: no attempt. It expires where it waits, when its time is over.
             await store.defer(claim, b"", wait=wait, attempted=False)
 
+        def is_held(waiting: Waiting) -> bool:
+            return waiting.until >= waiting.accepted + config.delivery.expire - 1
+
         seizure = Seizure(store, config, hold)
         count, recipients = await count_targets(store, found.targets), 0
         if not dry:
             try:
-                await seizure.run(found.targets)
+                await seizure.run(found.targets, leave=is_held)
             finally:
                 count, recipients = seizure.deliveries, seizure.recipients
                 if count:
@@ -76,6 +80,7 @@ async def _hold(
         return {
             "deliveries": count,
             "recipients": None if dry else recipients,
+            "held_before": seizure.left,
             "claimed": found.claimed,
             "ended": found.ended,
             "unknown": found.unknown,
@@ -93,5 +98,7 @@ def _show(done: dict[str, object]) -> None:
         return
     assert isinstance(recipients, int)
     print(f"held: {format_count(count, 'delivery')} to {format_count(recipients, 'recipient')}")
+    if done["held_before"]:
+        print(f"  {done['held_before']:,} had been held already")
     print("  until retried, or until their time is over (delivery.expire); then they bounce")
     print(f"  undo: {done['undo']}")

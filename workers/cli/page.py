@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_WIDEST = 30  # a column of names
 _NARROWEST = 100  # of what goes into a pipe or a file
 
 
@@ -19,8 +20,10 @@ def open_console() -> Console:
 
 
 def make_table(*columns: str, last: str = "") -> Table:
-    """Return a table without lines. ``columns``: names, with ">" in front if they hold numbers;
-    ``last``: a column of words, which may take several lines.
+    """Return a table without lines.
+
+    ``columns``: names, with ">" in front if they hold numbers; ``last``: a column of words, which
+    may take several lines.
     """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
@@ -30,10 +33,10 @@ def make_table(*columns: str, last: str = "") -> Table:
             justify="right" if right else "left",
             no_wrap=True,
             overflow="ellipsis",
+            max_width=_WIDEST,
         )
     if last:
-        table.add_column(last, overflow="fold", ratio=1, min_width=24)
-        table.expand = True
+        table.add_column(last, overflow="fold", min_width=34)
     return table
 
 
@@ -43,11 +46,11 @@ def add_row(table: Table, *cells: object) -> None:
 
 
 def format_span(seconds: float) -> str:
-    """Return "3 s", "4 min", "2.5 h", "1.2 d"."""
+    """Return "0.3 s", "3 s", "4 min", "2.5 h", "1.2 d"."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{max(0.0, seconds):.0f} s"
+    return f"{max(0.0, seconds):.0f} s" if seconds >= 1 else f"{max(0.1, seconds):.1f} s"
 
 
 def format_time(moment: float) -> str:

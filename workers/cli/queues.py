@@ -67,7 +67,8 @@ async def _describe(store: Store, situation: Situation, one: Backlog) -> dict[st
     fronts = [await store.read_front(name) for name in one.queues]
     due = min((front.due for front in fronts if front.due is not None), default=None)
     oldest = min((front.oldest for front in fronts if front.oldest is not None), default=None)
-    reason = _find_reason(situation, one, due)
+    looks = {name: await store.read_look(name) for name in one.with_ready if not one.queues[name]}
+    reason = _find_reason(situation, one, due, looks)
     now = situation.now
     return {
         "tenant": one.tenant,
@@ -87,17 +88,21 @@ async def _describe(store: Store, situation: Situation, one: Backlog) -> dict[st
     }
 
 
-def _find_reason(situation: Situation, one: Backlog, due: float | None) -> Reason:
+def _find_reason(
+    situation: Situation, one: Backlog, due: float | None, looks: dict[str, float | None]
+) -> Reason:
     """What is ready says most; then what is due, then what is in hand."""
-    reasons = [situation.explain(read_queue(name), one.queues[name]) for name in one.with_ready]
+    reasons = [
+        situation.explain(read_queue(name), one.queues[name], looks.get(name))
+        for name in one.with_ready
+    ]
     if reasons:
         return min(reasons, key=lambda r: float("inf") if r.opens is None else r.opens)
     covering = situation.find_suspension(tenant=one.tenant, domain=one.domain, site=one.site)
     if due is not None and covering is not None:
         return situation.describe(covering)
     if due is not None:
-        text = f"next attempt {format_span(due - situation.now)} from now"
-        return Reason("due", text, due)
+        return Reason("due", f"next attempt {situation.tell(due)}", due)
     return Reason("claimed", "in workers' hands")
 
 
@@ -111,7 +116,7 @@ def _show(state: dict[str, Any]) -> None:
         console.print("nothing is queued")
         return
     table = make_table(
-        "domain", "tenant", ">ready", ">due", ">claimed", ">oldest", "site", last="waits for"
+        "domain", "tenant", ">ready", ">due", ">in hand", ">oldest", "site", last="waits for"
     )
     for row in rows:
         oldest = "-" if row["oldest"] is None else format_span(row["oldest"])

@@ -55,8 +55,11 @@ class Situation:
 
     # -- why ----------------------------------------------------------------------------------
 
-    def explain(self, queue: Queue, lane: str) -> Reason:
-        """Tell why what is ready in a queue waits. ``lane``: where it stands."""
+    def explain(self, queue: Queue, lane: str, paused: float | None = None) -> Reason:
+        """Tell why what is ready in a queue waits.
+
+        ``lane``: where it stands; "": nowhere, until ``paused``.
+        """
         one = read_lane(lane) if lane else Lane(self._find_pool(queue.tenant), "", "", "", "")
         site = "" if one.site == SHUT else one.site
         covering = self.find_suspension(tenant=queue.tenant, domain=queue.domain, site=site)
@@ -68,6 +71,9 @@ class Situation:
         if served not in self.alive:
             what = f"source {queue.source}" if queue.source else f"pool {one.pool}"
             return Reason("unserved", f"no worker that is alive serves {what}")
+        if not lane and paused is not None:
+            text = "its hosts were not reached, or have enough in hand"
+            return Reason("pause", f"{text}; next look {self.tell(paused)}", paused)
         if not site:
             return Reason("look-up", "its site is being looked up")
         if site == NOWHERE:
@@ -112,7 +118,9 @@ class Situation:
         if rest is not None:
             text = f"site {gate.site} was not reached from source {source}"
             times = f", {rest.failures} times" if rest.failures > 1 else ""
-            return Reason("rest", f"{text}{times}; it rests {self.tell(rest.until)}", rest.until)
+            return Reason(
+                "rest", f"{text}{times}; it is tried again {self.tell(rest.until)}", rest.until
+            )
         left = gate.source_left.get(source)
         if left is not None and left.count < 1:
             return self._wait("source rate", f"rate of source {source} there is used up", left)
@@ -123,18 +131,17 @@ class Situation:
 
     def describe(self, one: Suspension) -> Reason:
         """Return a suspension as a reason."""
-        what = one.name or "everything"
         by = f" by {one.who}" if one.who else ""
         why = f": {one.why}" if one.why else ""
-        ends = "until it is resumed" if one.until is None else self.tell(one.until)
-        return Reason("suspended", f"{what} suspended{by}{why}; {ends}", one.until)
+        ends = "until resumed" if one.until is None else f"ends {self.tell(one.until)}"
+        text = f"{one.name or 'everything'} suspended{by}{why}; {ends}"
+        return Reason("suspended", text, one.until)
 
     def tell(self, moment: float) -> str:
-        """Say when: for how long yet, and until when if that is not soon."""
+        """Say when: in how long, and at what time if that is not soon."""
         span = moment - self.now
-        if span < 3600:
-            return f"for {format_span(span)}"
-        return f"for {format_span(span)}, until {format_time(moment)}"
+        at = f", at {format_time(moment)}" if span >= 3600 else ""
+        return f"in {format_span(span)}{at}"
 
 
 async def read_situation(

@@ -19,7 +19,7 @@ def tell_rest(chosen: Selection, done: dict[str, Any]) -> None:
         warn(f"{identity} has ended: nothing of it is queued")
     for identity in done["unknown"]:
         warn(f"{identity} is not known here, or ended longer ago than store.remember")
-    words = ("deliveries", "ready", "rests", "claimed", "ended", "unknown")
+    words = ("deliveries", "ready", "rests", "claimed", "ended", "unknown", "held_before")
     if not any(done.get(word) for word in words):
         warn(f"nothing that is queued matches: {chosen}")
     if done.get("interrupted"):

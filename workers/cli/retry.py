@@ -126,14 +126,12 @@ def _show(done: dict[str, object]) -> None:
     assert isinstance(deliveries, int)
     assert isinstance(ready, int)
     assert isinstance(rests, list)
-    would = "would be" if done["dry_run"] else "are"
+    now = "would be ready" if done["dry_run"] else "ready"
     if deliveries or ready or rests:
-        print(f"{format_count(deliveries, 'delivery')} {would} ready for another attempt now")
+        print(f"{now} for an attempt: {format_count(deliveries, 'delivery')}")
     if ready:
-        print(f"  {format_count(ready, 'delivery')} were ready before")
+        print(f"  {ready:,} had been ready already")
     for rest in rests:
-        print(
-            f"  source {rest['source']} {'would try' if done['dry_run'] else 'tries'} site {rest['site']} again"
-        )
+        print(f"  source {rest['source']} does not rest any more at site {rest['site']}")
     if deliveries and not done["dry_run"]:
         print("  undo: an attempt cannot be taken back; `outgate hold` stops what has not begun")

@@ -17,6 +17,7 @@ from relay.errors import StoreError, StoreUnavailable
 from relay.model import Claim
 from relay.signals import wait_for_stop
 from relay.store.queue import Store
+from relay.store.view import Waiting
 from workers.cli.target import Target
 
 _PAGE = 100
@@ -34,6 +35,7 @@ class Seizure:
     def __init__(self, store: Store, config: Config, act: Act) -> None:
         self.deliveries = 0
         self.recipients = 0
+        self.left = 0  # deliveries that need not be taken
         self.interrupted = False
         self._store = store
         self._lease = config.delivery.claim
@@ -43,8 +45,15 @@ class Seizure:
         self._reported = 0.0
         self._recent: frozenset[str] = frozenset()
 
-    async def run(self, targets: Sequence[Target], *, due: bool = True, ready: bool = True) -> None:
-        """Take all of the targets that is due, ready or both.
+    async def run(
+        self,
+        targets: Sequence[Target],
+        *,
+        due: bool = True,
+        ready: bool = True,
+        leave: Callable[[Waiting], bool] = lambda _: False,
+    ) -> None:
+        """Take all of the targets that is due, ready or both; ``leave`` what is due and need not.
 
         Due first: what becomes ready while we look is met again there, and what is held from there
         is not met twice.
@@ -54,7 +63,7 @@ class Seizure:
             self._reported = trio.current_time()
             for target in targets:
                 if due:
-                    await self._take_due(target)
+                    await self._take_due(target, leave)
                 if ready:
                     await self._take_ready(target)
             nursery.cancel_scope.cancel()
@@ -74,17 +83,24 @@ class Seizure:
             )
             await self._do(claims)
 
-    async def _take_due(self, target: Target) -> None:
-        """From the last page to the first: what is held goes behind its place, never before it."""
+    async def _take_due(self, target: Target, leave: Callable[[Waiting], bool]) -> None:
+        """From the last page to the first: what is put off goes behind its place, never before it."""
         limit = _LOOKED_AT if target.messages else _PAGE
         count = (await self._store.read_sizes([target.queue]))[target.queue].due
         for start in reversed(range(0, count, limit)):
             if self.interrupted:
                 return
+            meant = target.messages
+            if not meant:
+                page = await self._store.read_due(target.queue, start, limit)
+                meant = frozenset(one.message_id for one in page if not leave(one))
+                self.left += len(page) - len(meant)
+            if not meant:
+                continue
             claims, _ = await self._store.seize_due(
                 target.queue,
                 token=self._make_token(),
-                messages=sorted(target.messages),
+                messages=sorted(meant),
                 start=start,
                 limit=limit,
             )

@@ -1,6 +1,7 @@
 """What an operator means: options that say which deliveries, and whether a queue is among them."""
 
 import argparse
+import shlex
 from dataclasses import dataclass
 
 from relay.address import find_domain
@@ -40,7 +41,8 @@ class Selection:
 
     def spell(self) -> str:
         """Return the options that mean the same."""
-        parts = [f"--{name} {getattr(self, name)}" for name in _PLACES if getattr(self, name)]
+        given = ((name, getattr(self, name)) for name in _PLACES)
+        parts = [f"--{name} {shlex.quote(value)}" for name, value in given if value]
         return " ".join([*parts, *(f"--id {one}" for one in self.ids)]) or "--all"
 
     def __str__(self) -> str:

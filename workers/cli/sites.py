@@ -116,7 +116,7 @@ def _show(state: dict[str, Any]) -> None:
         left = "-" if row["rate_left"] is None else f"{row['rate_left']:,}"
         add_row(
             table, row["name"], row["queued"], row["queues"], connections,
-            " ".join(row["rates"]) or "-", left, _tell(row),
+            _shorten(row["rates"]) or "-", left, _tell(row),
         )  # fmt: skip
     console.print(table)
     if state["not_shown"]:
@@ -126,18 +126,22 @@ def _show(state: dict[str, Any]) -> None:
 def _tell(row: dict[str, Any]) -> str:
     if row["suspended"]:
         return str(row["suspended"])
-    return "; ".join(f"{name} {_tell_source(one)}" for name, one in row["sources"].items())
+    return "\n".join(f"{name} {_tell_source(one)}" for name, one in row["sources"].items())
 
 
 def _tell_source(one: dict[str, Any]) -> str:
-    words = [f"{one['connections']}/{one['connection_limit']}"]
+    words = [f"{one['connections']}/{one['connection_limit']} conns"]
     if one["suspended"]:
         words.append(one["suspended"])
     if one["rest"] is not None:
         times = f" (failed {one['failures']}x)" if one["failures"] > 1 else ""
         words.append(f"rests {format_span(one['rest'])}{times}")
     if one["rate_left"] is not None:
-        words.append(f"{one['rate_left']} left of {' '.join(one['rates'])}")
+        words.append(f"{one['rate_left']} left of {_shorten(one['rates'])}")
     if one["turn_waits"] is not None:
         words.append(f"its turn waits {format_span(one['turn_waits'])}")
-    return " ".join(words)
+    return ", ".join(words)
+
+
+def _shorten(rates: list[str]) -> str:
+    return " ".join(rate.partition(" ")[0] for rate in rates)

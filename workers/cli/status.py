@@ -122,4 +122,4 @@ def _show_sources(console: Console, state: dict[str, Any]) -> None:
         f"{format_count(state['workers'], 'worker process')}"
     )
     for one in state["suspensions"]:
-        console.print(f"[yellow]suspended:[/] {escape(one['text'])}")
+        console.print(f"[yellow]suspended:[/] {escape(one['text'])}", soft_wrap=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from relay.address import find_domain
 from relay.config import Config
 from relay.events import decode_event
-from relay.store.keys import SHARDS, find_shard, read_queue
+from relay.store.keys import read_queue
 from relay.store.queue import Store
+from relay.store.suspension import find_shards
 from workers.cli.selection import Selection
 
 _ENDS = ("delivered", "bounced")
@@ -62,8 +63,7 @@ async def find_targets(store: Store, config: Config, selection: Selection) -> Fo
 
 async def list_queues(store: Store, selection: Selection) -> AsyncIterator[tuple[str, str]]:
     """Yield queues with something ready or due, and the site of each, "" when not known."""
-    shards = [find_shard(selection.domain)] if selection.domain else range(SHARDS)
-    for shard in shards:
+    for shard in find_shards(selection.domain):
         queues = [
             queue
             for queue in await store.list_queues(shard)
@@ -84,7 +84,7 @@ async def count_targets(store: Store, targets: Sequence[Target]) -> int:
 
 def read_parts(events: list[dict[str, object]]) -> list[Part]:
     """Return a message's deliveries: numbered in the order of their domains' first recipients."""
-    accepted = next((event for event in events if event["event"] == "accepted"), {})
+    accepted = next((event for event in events if event.get("event") == "accepted"), {})
     recipients = accepted.get("recipients", [])
     assert isinstance(recipients, list)
     domains = dict.fromkeys(find_domain(str(address).encode()) for address in recipients)
@@ -100,7 +100,7 @@ def read_parts(events: list[dict[str, object]]) -> list[Part]:
 
 
 def _is_end(event: dict[str, object]) -> bool:
-    return event["event"] in _ENDS or event.get("next") == "assume-delivered"
+    return event.get("event") in _ENDS or event.get("next") == "assume-delivered"
 
 
 async def _find_by_id(store: Store, config: Config, selection: Selection) -> Found:
