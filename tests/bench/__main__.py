@@ -97,7 +97,8 @@ def _measure_queues(part: str, progress: Progress, *, quick: bool) -> Figures:
         case "rotation":
             return measure_rotation(progress)
         case "gated":
-            return measure_gated(progress, seconds=5 if quick else 20)
+            queues, seconds = (2_000, 5.0) if quick else (10_000, 20.0)
+            return measure_gated(progress, queues=queues, seconds=seconds)
         case _:
             raise AssertionError(part)
 

@@ -17,7 +17,6 @@ from tests.kit.gateway import Gateway
 from tests.kit.tally import Tally
 from workers.cli.asking import open_store
 
-_QUEUES = 10_000
 _SITES = 100
 _LIMIT = 0.03  # of a core
 _SETTLING = 10.0  # seconds: what each site may have is used up, sessions end
@@ -51,7 +50,7 @@ class Gated:
         )
 
 
-def measure_gated(progress: Progress, *, queues: int = _QUEUES, seconds: float = 20.0) -> Gated:
+def measure_gated(progress: Progress, *, queues: int, seconds: float) -> Gated:
     """Fill queues of sites that may have one message a day, and look. Raises BenchFailed."""
     with Tally() as tally, Gateway({"*": tally.port}, tables=_configure()) as gateway:
         trio.run(_fill, gateway, queues)
