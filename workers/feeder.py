@@ -12,8 +12,10 @@ Lanes whose site is not a place need no gate (keys.py): unknown sites are looked
 without a route are brought to their end, suspended queues wait until they are not (Shut).
 """
 
+import heapq
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -43,6 +45,8 @@ _TURN = 0.4  # who has a turn takes it within this time, if it has any room, s
 _TROUBLE = 1.0  # after the store did not answer, s
 # Virtual time that a delivery costs is 1 over this.
 _WEIGHTS = {"urgent": 16, "normal": 4, "bulk": 1}
+_CREDIT = 10.0  # virtual time that a group may be behind the one that had the most
+_ROUNDS = 2
 _LOOK_UP_TIME = 30.0  # others leave a queue alone for this long while we look its site up, s
 
 
@@ -249,21 +253,40 @@ class Feeder:
 
     async def _bring(self, granted: dict[str, int]) -> None:
         """Claim from the lanes, in turns; ``granted`` is left with what was not used."""
-        for round_number in range(2):  # the second for what the first's shares left over
-            places = self._order()
-            for number, place in enumerate(places):
-                total = sum(granted.values())
-                if not total:
-                    return
-                share = total if round_number else -(-total // (len(places) - number))
-                await self._claim_from(place, granted, share)
+        for _ in range(_ROUNDS):  # the second for what the first's shares left over
+            for place, share in self._deal(sum(granted.values())).items():
+                if total := sum(granted.values()):
+                    await self._claim_from(place, granted, min(share, total))
+            if not any(granted.values()):
+                return
+
+    def _deal(self, total: int) -> dict[Place, int]:
+        """Deal turns out, one by one, to whoever had the least; lanes of one group take them in turn.
+
+        By group, not by lane: a tenant's lanes are as many as its domains' shards.
+        """
+        places: dict[tuple[str, str], deque[Place]] = {}
+        for place in self._order():
+            places.setdefault(self._find_group(place), deque()).append(place)
+        heap = [(self._times[group] + _find_cost(group), group) for group in places]
+        heapq.heapify(heap)
+        shares: dict[Place, int] = {}
+        for _ in range(total if heap else 0):
+            time, group = heap[0]
+            place = places[group][0]
+            shares[place] = shares.get(place, 0) + 1
+            places[group].rotate(-1)
+            heapq.heapreplace(heap, (time + _find_cost(group), group))
+        return shares
 
     def _order(self) -> list[Place]:
         """Return the lanes that may go, whoever had the least first."""
         first = min(self._times.values(), default=0.0)
         groups = {place: self._find_group(place) for place in self._lanes}
+        # Who had nothing to send, or could not, has no claim on all that it missed.
+        least = max(self._times.values(), default=0.0) - _CREDIT
         for group in groups.values():
-            self._times.setdefault(group, first)
+            self._times[group] = max(self._times.get(group, first), least)
         open_places = [
             place
             for place, (tenant, _) in groups.items()
@@ -279,7 +302,7 @@ class Feeder:
         return lane.tenant, lane.priority
 
     async def _claim_from(self, place: Place, granted: dict[str, int], share: int) -> None:
-        tenant, priority = group = self._find_group(place)
+        tenant, _ = group = self._find_group(place)
         rates = self._desk.tenant_rates.get(tenant, ())
         if rates:
             share, _ = await self._desk.gates.charge_tenant(tenant, rates, share)
@@ -309,7 +332,7 @@ class Feeder:
         found = len(claimed.claims)
         if rates and found < share:
             self._desk.gates.refund_tenant(tenant, rates, share - found)
-        self._times[group] += found / _WEIGHTS.get(priority, 1)
+        self._times[group] += found * _find_cost(group)
         self._turn += 1
         self._last[place] = self._turn
         self._note_left(place, claimed.left, news)
@@ -320,6 +343,11 @@ class Feeder:
         if left == 0 and self._lanes.get(place) == news:
             for known in (self._lanes, self._left, self._last):
                 known.pop(place, None)
+
+
+def _find_cost(group: tuple[str, str]) -> float:
+    """Return the virtual time that a delivery of a tenant and priority costs."""
+    return 1 / _WEIGHTS.get(group[1], 1)
 
 
 def _split(granted: dict[str, int], share: int) -> dict[str, int]:
