@@ -1,0 +1,96 @@
+"""A site goes down with mail waiting for it: one probe at a time; when it is back all flows at once."""
+
+from pathlib import Path
+
+import trio
+
+from tests.kit.peer import ScriptedHost, open_host
+from tests.kit.redis import Server
+from tests.kit.works import SOURCES, open_works
+
+COUNT = 200
+
+
+async def test_all_that_waits_flows_as_soon_as_a_probe_gets_through(
+    server: Server, tmp_path: Path
+) -> None:
+    refusals = "\n".join(f"CONNECT{n} 421 4.3.2 not today" for n in range(1, 4))
+    async with open_host(refusals) as host:
+        settings = {"routes": {"y.test": [host.make_host()]}, "retry": ["2s", "1h"]}
+        async with open_works(server, tmp_path, running=False, **settings) as works:
+            await works.post_many(COUNT)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(works.run)
+                rests = await works.wait_for_event("resting", 3)
+                assert len(host.messages) == 0
+                # A quarter of the first wait, doubling; while it rests nobody knocks.
+                assert [event["wait"] for event in rests] == [0.5, 1.0, 2.0]
+                await host.wait_for(1)
+                start = trio.current_time()
+                await host.wait_for(COUNT - 3)
+                assert trio.current_time() - start < 1
+                await works.hurry("y.test")  # the three that were tried wait for their time
+                await works.wait_for(delivered=COUNT, queued=0, bounced=0, unknown=0)
+                await works.finish()
+                nursery.cancel_scope.cancel()
+            works.check()
+        deferred = works.read_events("deferred")
+        attempts = [event["attempt"] for event in works.read_events("delivered")]
+    # Only what was tried has lost an attempt.
+    assert 1 <= len(deferred) <= 3
+    assert sum(attempts) == COUNT + len(deferred)
+
+
+async def test_the_probe_is_one_message_by_one_source(server: Server, tmp_path: Path) -> None:
+    """Each source rests by itself, and comes back with a single session."""
+    async with open_host("CONNECT 421 4.3.2 not today") as host:
+        settings = {
+            "routes": {"y.test": [host.make_host()]},
+            "addresses": SOURCES,
+            "retry": ["2s"],
+        }
+        async with open_works(server, tmp_path, running=False, **settings) as works:
+            await works.post_many(50)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(works.run)
+                await works.wait_for_event("resting", 6)
+                nursery.cancel_scope.cancel()
+            rests = works.read_events("resting")[:6]
+            works.check()
+    assert sorted((event["source"], event["wait"]) for event in rests) == [
+        (name, wait) for name in SOURCES for wait in (0.5, 1.0)
+    ]
+    assert len(works.read_events("deferred")) <= host.sessions
+    assert host.sessions <= 9
+
+
+async def test_a_host_that_dies_under_way(server: Server, tmp_path: Path) -> None:
+    """The listener is gone for a while; kept sessions too."""
+    async with trio.open_nursery() as nursery:
+        host = ScriptedHost()
+        scope = await nursery.start(run_scoped, host)
+        settings = {"routes": {"y.test": [host.make_host()]}, "retry": ["1s"]}
+        async with open_works(server, tmp_path, **settings) as works:
+            await works.post_many(20)
+            await works.wait_for(delivered=20)
+            scope.cancel()
+            await works.post_many(100)
+            await works.wait_for_event("resting")
+            await nursery.start(run_scoped, host)
+            await works.wait_for(delivered=120, queued=0, unknown=0, seconds=5)
+            await works.finish()
+            works.check()
+        nursery.cancel_scope.cancel()
+    assert len(host.messages) == 120
+
+
+async def run_scoped(
+    host: ScriptedHost,
+    task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a host until the scope is cancelled, at the same port as before."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            task_status.started(scope)
+            await trio.sleep_forever()
