@@ -10,7 +10,18 @@ It is the operator's record, apart from the service's own log. Keys are stable:
     domain, attempt, source, host, tls, recipients    (attempts: what each recipient got, and why)
     wait        seconds until the next attempt        (deferred)
 
-The same lines are kept in the store for a while, as the message's story (``outgate explain``).
+What operators decide is an event of its own, one for each command:
+
+    event       suspended resumed retried held bounced-by-operator lifted
+    who, why    of the command; a source that a worker sets aside or takes up again is ``suspended``
+                or ``resumed`` with ``worker`` and ``text`` in their place
+    tenant, domain, site, source, ids                 what was meant; nothing: everything
+    deliveries, affected                              how many, and how many recipients of them
+    until       when a suspension ends; null: when it is resumed
+
+The same lines are kept in the store for a while, as the message's story (``outgate explain``);
+an operator's decision stands in the story of each message that it was about, too, unless whole queues
+were retried.
 """
 
 import os

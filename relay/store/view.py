@@ -93,14 +93,10 @@ class View:
                     result[name][key.decode()] += int(value)
         return result
 
-    async def read_counts(self) -> dict[str, int]:
-        """Return what the store holds: queues, claimed deliveries, deliveries between shards."""
-        counts = {"queues": 0, "claimed": 0, "forwarding": 0}
-        for shard in range(SHARDS):
-            counts["claimed"] += await self.link.call("ZCARD", make_key(shard, "claims"))
-            counts["forwarding"] += await self.link.call("HLEN", make_key(shard, "outbox"))
-            counts["queues"] += len(await self.list_queues(shard))
-        return counts
+    async def count_forwarding(self) -> int:
+        """Return how many deliveries are on their way between shards."""
+        commands = (("HLEN", make_key(shard, "outbox")) for shard in range(SHARDS))
+        return sum([int(count) async for count in ask(self.link, commands)])
 
     async def list_queues(self, shard: int) -> dict[str, str]:
         """Return the queues of a shard that hold something, and the lane of each ("" if none).

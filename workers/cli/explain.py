@@ -12,7 +12,6 @@ from relay.config import Config, load
 from relay.events import decode_event
 from relay.store.keys import Queue, find_shard, read_queue
 from relay.store.queue import Store
-from relay.store.view import Place
 from workers.cli.asking import open_store
 from workers.cli.page import format_count, format_span, format_time, open_console
 from workers.cli.reason import Reason, Situation, read_situation
@@ -76,18 +75,16 @@ async def _describe(
         return await _describe_ready(store, config, part, events)
     site = (await store.read_sites([place.queue]))[place.queue]
     queue = read_queue(place.queue)
-    situation = await read_situation(store, config)
+    situation = await read_situation(store, config, sites=[site])
     wait = None if place.until is None else round(max(0.0, place.until - situation.now), 1)
     if place.state == "claimed":
         reason = Reason("claimed", "in a worker's hands")
     else:
-        covering = situation.find_suspension(
-            tenant=queue.tenant, domain=queue.domain, site=site, source=queue.source
-        )
-        reason = _explain_due(place, _find_last(events, part.id), situation)
-        if covering is not None:
-            text = f"{reason.text}; then: {situation.describe(covering).text}"
-            reason = Reason(reason.word, text, reason.opens)
+        until = place.until or situation.now
+        reason = _explain_due(until, _find_last(events, part.id), situation)
+        then = situation.explain_due(queue, site, until)
+        if then.word != "due":
+            reason = Reason(reason.word, f"{reason.text}; {then.text}", reason.opens)
     return {
         "delivery": part.id,
         "domain": part.domain,
@@ -102,8 +99,7 @@ async def _describe(
     }
 
 
-def _explain_due(place: Place, last: _Event, situation: Situation) -> Reason:
-    until = place.until or situation.now
+def _explain_due(until: float, last: _Event, situation: Situation) -> Reason:
     if last.get("event") == "held":
         why = f": {last['why']}" if last.get("why") else ""
         text = f"held by {last['who']}{why}; until `outgate retry`, or its time is over"

@@ -36,7 +36,7 @@ def make_table(*columns: str, last: str = "") -> Table:
             max_width=_WIDEST,
         )
     if last:
-        table.add_column(last, overflow="fold", min_width=34)
+        table.add_column(last, overflow="fold", min_width=22)
     return table
 
 

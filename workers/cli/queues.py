@@ -7,7 +7,7 @@ from typing import Any
 import trio
 
 from relay.config import Config, load
-from relay.store.keys import read_queue
+from relay.store.keys import Queue, read_queue
 from relay.store.queue import Store
 from workers.cli import selection
 from workers.cli.asking import open_store
@@ -98,11 +98,8 @@ def _find_reason(
     ]
     if reasons:
         return min(reasons, key=lambda r: float("inf") if r.opens is None else r.opens)
-    covering = situation.find_suspension(tenant=one.tenant, domain=one.domain, site=one.site)
-    if due is not None and covering is not None:
-        return situation.describe(covering)
     if due is not None:
-        return Reason("due", f"next attempt {situation.tell(due)}", due)
+        return situation.explain_due(Queue(one.tenant, one.domain, "", ""), one.site, due)
     return Reason("claimed", "in workers' hands")
 
 

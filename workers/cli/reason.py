@@ -80,6 +80,19 @@ class Situation:
             return Reason("nowhere", "no route could be told; the next look ends or defers it")
         return self._explain_gates(queue, one.pool, site)
 
+    def explain_due(self, queue: Queue, site: str, due: float) -> Reason:
+        """Tell what a queue waits for that has nothing ready: a time, and what may come after it."""
+        covering = self.find_suspension(
+            tenant=queue.tenant, domain=queue.domain, site=site, source=queue.source
+        )
+        if covering is not None:
+            return self.describe(covering)
+        if site in self.gates:
+            reason = self._explain_gates(queue, self._find_pool(queue.tenant), site)
+            if reason.word == "rest":
+                return reason
+        return Reason("due", f"next attempt {self.tell(due)}", due)
+
     def _find_pool(self, tenant: str) -> str:
         found = (one.pool for one in self.config.tenant if one.name == tenant)
         return next(found, next(iter(self.config.pool), ""))

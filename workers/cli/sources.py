@@ -82,11 +82,11 @@ def _describe(situation: Situation, source: Source) -> dict[str, Any]:
 def _show(state: dict[str, Any]) -> None:
     console = open_console()
     table = make_table(
-        "source", "address", "EHLO", "egress", "pools", ">conns", ">sites", ">rests", last="state"
+        "source", "address", "EHLO", "egress", "pools", ">conns", ">rests", last="state"
     )
     for row in state["sources"]:
         pools = ", ".join(f"{pool} {weight}" for pool, weight in row["pools"].items())
-        numbers = (row["connections"], row["sites"], row["rests"])
+        numbers = (row["connections"], row["rests"])
         add_row(
             table, row["name"], row["address"], row["ehlo"], row["egress"], pools or "-",
             *numbers, _tell(row),
@@ -100,7 +100,7 @@ def _show(state: dict[str, Any]) -> None:
 
 def _tell(row: dict[str, Any]) -> str:
     if not row["alive"]:
-        return "no worker has it: none runs for it, or its address is not to be had"
+        return "no worker that is alive has it"
     if row["suspended"]:
         return str(row["suspended"])
     at = f"; suspended at {', '.join(row['suspended_at'])}" if row["suspended_at"] else ""

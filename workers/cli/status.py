@@ -19,7 +19,7 @@ from workers.cli.reason import read_situation
 from workers.cli.selection import Selection
 
 _WORDS = ("accepted", "delivered", "bounced", "queued", "unknown")
-_LOOKED_AT = 1000  # queues, for the oldest delivery
+_LOOKED_AT = 200  # queues, for the oldest delivery
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ async def _read(config: Config) -> dict[str, Any]:
                 "ready": sum(one.ready for one in found),
                 "due": sum(one.due for one in found),
                 "claimed": sum(one.claimed for one in found),
-                "forwarding": (await store.read_counts())["forwarding"],
+                "forwarding": await store.count_forwarding(),
                 "oldest": await _find_oldest(store, found, situation.now),
             },
             "workers": sum(member.startswith("worker:") for member in alive),
