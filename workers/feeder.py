@@ -195,6 +195,11 @@ class Feeder:
             return self._find_pause()
         if reserved.why == "rest" and self.pin:
             return await self._let_go()
+        if reserved.why == "turn":
+            # It may be the turn of one of ours that has no room: then something has to end here, and
+            # nobody else would wake us. Not for each one that ends.
+            self._waits_for_room = True
+            await trio.sleep(_PAUSE)
         return _LOOK if reserved.wait is None else reserved.wait
 
     def _find_berths(self) -> list[Berth]:
