@@ -113,5 +113,6 @@ def _show(done: dict[str, object]) -> None:
         return
     assert isinstance(recipients, int)
     print(f"ended: {format_count(count, 'delivery')} to {format_count(recipients, 'recipient')}")
-    told = "nobody is told" if done["silent"] else "their senders are told"
+    senders = "the sender is told" if count == 1 else "their senders are told"
+    told = "nobody is told" if done["silent"] else senders
     print(f"  {told}; this cannot be undone")

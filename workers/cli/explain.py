@@ -171,9 +171,9 @@ def _show(story: dict[str, Any]) -> None:
     console = open_console()
     console.print(f"[bold]message {story['id']}[/]", soft_wrap=True)
     for event in story["events"]:
-        console.print(
-            f"{format_time(event.get('time', 0.0))}  [bold]{event['event']}[/]  {escape(_tell(event))}"
-        )
+        moment = format_time(event.get("time", 0.0))
+        line = f"{moment}  [bold]{event['event']}[/]  {escape(_tell(event))}"
+        console.print(line, soft_wrap=True)
         for person in event.get("recipients", []):
             if isinstance(person, dict):
                 console.print(f"{'':21}{escape(_tell_recipient(person))}", soft_wrap=True)

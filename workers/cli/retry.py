@@ -2,6 +2,9 @@
 
 import argparse
 import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import trio
 
@@ -10,19 +13,21 @@ from relay.model import Claim
 from relay.store import story
 from relay.store.gate import Gates
 from relay.store.gateview import GateView
-from relay.store.keys import SHARDS
+from relay.store.keys import SHARDS, WAKE_CHANNEL, read_queue
 from relay.store.queue import Store
 from relay.store.suspension import Suspensions
+from relay.store.view import Size
 from workers.cli import decision, selection
 from workers.cli.asking import open_store
 from workers.cli.decision import Decision
-from workers.cli.page import format_count
+from workers.cli.page import format_count, warn
 from workers.cli.report import find_status, tell_rest
 from workers.cli.seizure import Seizure
 from workers.cli.selection import Selection
 from workers.cli.target import Found, Target, find_targets
 
 _AHEAD = 10 * 365 * 86400.0  # later than anything can be due, s
+_TASKS = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,33 +47,31 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(done))
     else:
         _show(done)
+    for name in done["suspended"]:
+        warn(f"some of it waits all the same: {name} is suspended (`outgate resume`)")
     tell_rest(chosen, done)
     return find_status(done, done["deliveries"], done["ready"], done["rests"])
 
 
-async def _retry(
-    config: Config, chosen: Selection, dry: bool, decided: Decision
-) -> dict[str, object]:
+async def _retry(config: Config, chosen: Selection, dry: bool, decided: Decision) -> dict[str, Any]:
     async with open_store(config) as store:
         found = await find_targets(store, config, chosen)
         sizes = (await store.read_sizes(target.queue for target in found.targets)).values()
         rests = await _find_rests(store, chosen, found.targets)
-        if dry:
-            moved = 0 if chosen.ids else sum(size.due for size in sizes)
-            if chosen.ids:
-                moved = len({m for t in found.targets for m in t.messages})
-        else:
+        moved = _count(found, sizes)
+        if not dry:
+            # First the way, then the mail: it would find the way closed, and wait for that.
+            await _clear(store, rests, found.targets)
             moved = await _let_go(store, config, chosen, found, decided)
-            _clear(store, rests)
-        ready = 0 if chosen.ids else sum(size.ready for size in sizes)
         if not dry and (moved or rests):
             await decided.record(
                 store.link, "retried", **chosen.describe(), deliveries=moved, rests=len(rests)
             )
         return {
             "deliveries": moved,
-            "ready": ready,
+            "ready": 0 if chosen.ids else sum(size.ready for size in sizes),
             "rests": [{"site": site, "source": source} for site, source in rests],
+            "suspended": await _find_suspended(store, found.targets),
             "claimed": found.claimed,
             "ended": found.ended,
             "unknown": found.unknown,
@@ -76,11 +79,16 @@ async def _retry(
         }
 
 
+def _count(found: Found, sizes: Iterable[Size]) -> int:
+    meant = {message for target in found.targets for message in target.messages}
+    return len(meant) if meant else sum(size.due for size in sizes)
+
+
 async def _let_go(
     store: Store, config: Config, chosen: Selection, found: Found, decided: Decision
 ) -> int:
     if not chosen.ids:
-        return sum([await store.hurry(t.queue, ahead=_AHEAD) for t in found.targets])
+        return await _hurry(store, found.targets)
 
     async def release(claim: Claim) -> None:
         facts = {"id": claim.delivery.message_id, "delivery": claim.delivery.id}
@@ -90,6 +98,35 @@ async def _let_go(
     seizure = Seizure(store, config, release)
     await seizure.run(found.targets, ready=False)
     return seizure.deliveries
+
+
+async def _hurry(store: Store, targets: Sequence[Target]) -> int:
+    """Several queues at a time: there may be many, with little in each."""
+    left, moved = deque(targets), 0
+
+    async def work() -> None:
+        nonlocal moved
+        while left:
+            moved += await store.hurry(left.popleft().queue, ahead=_AHEAD)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(_TASKS):
+            nursery.start_soon(work)
+    return moved
+
+
+async def _find_suspended(store: Store, targets: Sequence[Target]) -> list[str]:
+    """Return the suspensions that some of it runs into."""
+    pairs = [(read_queue(target.queue), target.site) for target in targets]
+    return [
+        one.name or "everything"
+        for one in await Suspensions(store.link).read()
+        if any(
+            one.covers(tenant=queue.tenant, site=site, source=queue.source)
+            or (one.domain == queue.domain and one.tenant in ("", queue.tenant))
+            for queue, site in pairs
+        )
+    ]
 
 
 async def _find_rests(
@@ -115,17 +152,17 @@ async def _list_all(store: Store) -> list[str]:
     return [queue for shard in range(SHARDS) for queue in await store.list_queues(shard)]
 
 
-def _clear(store: Store, rests: list[tuple[str, str]]) -> None:
+async def _clear(store: Store, rests: Sequence[tuple[str, str]], targets: Sequence[Target]) -> None:
     gates = Gates(store.link, lease=0)
     for site, source in rests:
         gates.recover(site, source)
+    # What a worker knows by itself: which of a site's host groups it did not reach.
+    for site in {target.site for target in targets if target.site}:
+        await store.link.call("PUBLISH", WAKE_CHANNEL, f"again {site}")
 
 
-def _show(done: dict[str, object]) -> None:
+def _show(done: dict[str, Any]) -> None:
     deliveries, ready, rests = done["deliveries"], done["ready"], done["rests"]
-    assert isinstance(deliveries, int)
-    assert isinstance(ready, int)
-    assert isinstance(rests, list)
     now = "would be ready" if done["dry_run"] else "ready"
     if deliveries or ready or rests:
         print(f"{now} for an attempt: {format_count(deliveries, 'delivery')}")

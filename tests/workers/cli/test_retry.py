@@ -114,3 +114,12 @@ async def test_many(server: Server, desk: Desk, store: Store, link: Link) -> Non
         await put_off(store)
     assert (await desk.ask("retry", "--all"))["deliveries"] == 350
     check(server)
+
+
+async def test_what_is_suspended_is_told(server: Server, desk: Desk, store: Store) -> None:
+    await post(store, "bob@y.test")
+    await put_off(store)
+    await desk.ask("suspend", "--domain", "y.test")
+    done = await desk.call("retry", "--tenant", "acme")
+    assert done.status == 0
+    assert "some of it waits all the same: domain=y.test is suspended" in done.err
