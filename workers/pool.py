@@ -16,6 +16,7 @@ finish what they hold, for at most the grace time.
 """
 
 import logging
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -117,13 +118,19 @@ class Pool:
         return f"<Pool {' '.join(self.desk.sources)}: {len(self.held)} held, {len(self._lanes)} lanes>"
 
     def ring(self, news: str) -> None:
-        """Hear what was published: "lane TAG LANE", "site SITE", "suspensions", "agenda", or ""."""
+        """Hear what was published.
+
+        "lane TAG LANE", "site SITE", "again SITE" (an operator will have it tried),
+        "suspensions", "agenda", or "".
+        """
         kind, _, rest = news.partition(" ")
         if kind == "lane":
             tag, _, lane = rest.partition(" ")
             if tag in _TAGS:
                 self._note(_TAGS[tag], lane)
-        elif kind == "site":
+        elif kind in ("site", "again"):
+            if kind == "again":
+                self._forget_rests(rest)
             for feeder in self._feeders.values():
                 if feeder.site == rest:
                     feeder.ring()
@@ -131,6 +138,11 @@ class Pool:
             self._promote_bell.set()
         else:
             self._scan_bell.set()
+
+    def _forget_rests(self, site: str) -> None:
+        for lane in self._lanes.values():
+            if lane.path.site == site:
+                lane.rests_until = -math.inf
 
     async def run(self, stop: trio.Event) -> None:
         """Work until ``stop`` is set, then finish what is held."""

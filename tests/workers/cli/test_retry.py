@@ -11,7 +11,8 @@ from relay.store.queue import Store
 from tests.kit.audit import check
 from tests.kit.command import Desk, make_desk, note_site, post
 from tests.kit.messages import EVENT, Claims
-from tests.kit.peer import open_host
+from tests.kit.peer import ScriptedHost, open_host
+from tests.kit.ports import find_free_port
 from tests.kit.redis import Server
 from tests.kit.works import open_works
 
@@ -123,3 +124,27 @@ async def test_what_is_suspended_is_told(server: Server, desk: Desk, store: Stor
     done = await desk.call("retry", "--tenant", "acme")
     assert done.status == 0
     assert "some of it waits all the same: domain=y.test is suspended" in done.err
+
+
+async def test_a_host_group_that_rests_in_its_worker(server: Server, tmp_path: Path) -> None:
+    """Of a site with an entry each host group rests by itself: no gate knows."""
+    host = ScriptedHost()
+    host.port = find_free_port()
+    desk = make_desk(
+        tmp_path,
+        server,
+        routes={"y.test": host.make_host()},
+        tables='[[site]]\nname = "big"\ndomains = ["y.test"]\n',
+    )
+    async with open_works(server, tmp_path, config=desk.config) as works:
+        for _ in range(5):
+            await post(works.store, "bob@y.test")
+        await works.wait_for_event("resting")
+        await trio.sleep(0.2)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            done = await desk.call("retry", "--site", "big")
+            assert done.status == 0
+            await works.wait_for(delivered=5, seconds=3)
+            nursery.cancel_scope.cancel()
+        works.check()
