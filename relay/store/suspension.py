@@ -72,10 +72,11 @@ class Suspensions:
 
     async def suspend(self, suspension: Suspension) -> None:
         """Begin a suspension, or change one; workers are told."""
+        # The record first: what is only closed, nobody could resume.
+        await self._link.call("HSET", self._key, suspension.name, _encode(suspension))
         if suspension.domain:
             ends = FOREVER if suspension.until is None else int(suspension.until * 1000)
             await self._link.call("HSET", *self._find_closed(suspension), ends)
-        await self._link.call("HSET", self._key, suspension.name, _encode(suspension))
         await self._tell()
 
     async def resume(self, suspension: Suspension) -> bool:

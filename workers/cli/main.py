@@ -114,6 +114,11 @@ _COMMANDS = {
         ("outgate hold --tenant acme --why 'looks like a hacked account'",),
         prints_state=True,
     ),
+    "suppressed": _Command(
+        "list recipients that are not tried any more, or let one be tried again",
+        ("outgate suppressed", "outgate suppressed --lift bob@example.com --why 'he is back'"),
+        prints_state=True,
+    ),
 }
 
 

@@ -1,28 +1,28 @@
 """``outgate suppressed``: recipients that are not tried any more, and letting one be tried again."""
 
 import argparse
-import getpass
 import json
 import sys
 import time
 
 import trio
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from relay.config import Config, load
-from relay.events import EventLog, encode_event
 from relay.store.suppression import Suppressed, Suppression
+from workers.cli import decision
 from workers.cli.asking import open_store
+from workers.cli.decision import Decision
+from workers.cli.page import open_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the address to lift, and why."""
+    """Add the address to lift, who and why."""
     parser.add_argument(
         "--lift", metavar="ADDRESS", help="let this recipient be tried again, and count anew"
     )
-    parser.add_argument("--why", metavar="TEXT", default="", help="goes into the event log")
+    decision.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,7 +45,7 @@ async def _read(config: Config) -> list[Suppressed]:
 
 def _lift(config: Config, arguments: argparse.Namespace) -> int:
     address = arguments.lift.encode("utf-8", "surrogateescape")
-    lifted = trio.run(_do_lift, config, address, arguments.why)
+    lifted = trio.run(_do_lift, config, address, Decision(config, arguments))
     if arguments.json:
         print(json.dumps({"address": arguments.lift, "lifted": lifted}))
     elif lifted:
@@ -55,28 +55,17 @@ def _lift(config: Config, arguments: argparse.Namespace) -> int:
     return 0 if lifted else 1
 
 
-async def _do_lift(config: Config, address: bytes, why: str) -> bool:
+async def _do_lift(config: Config, address: bytes, decided: Decision) -> bool:
     async with open_store(config) as store:
         lifted = await Suppression(store.link, config).lift(address)
-    if lifted:
-        events = EventLog(config.log.events)
-        events.write(
-            encode_event(
-                {
-                    "time": time.time(),
-                    "event": "lifted",
-                    "recipient": address.decode("utf-8", "replace"),
-                    "who": getpass.getuser(),
-                    "why": why,
-                }
-            )
-        )
-        events.flush()
+        if lifted:
+            recipient = address.decode("utf-8", "replace")
+            await decided.record(store.link, "lifted", recipient=recipient)
     return lifted
 
 
 def _print(config: Config, listed: list[Suppressed]) -> None:
-    console = Console(highlight=False)
+    console = open_console()
     if not listed:
         off = (
             " (it is off: delivery.suppress_after is 0)"

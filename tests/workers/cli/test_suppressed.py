@@ -92,4 +92,4 @@ def test_lifting_is_recorded(file: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_lifting_what_is_not_there_fails(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(file, "--lift", "bob@y.test") == 1
     assert "nothing was held against bob@y.test" in capsys.readouterr().err
-    assert not Path(load(file).log.events).exists()
+    assert not Path(load(file).log.events).read_bytes()
