@@ -1,5 +1,7 @@
-"""The command line beside a delivery pool: one configuration file for both, one process a command."""
+"""The command line beside a delivery pool: one configuration file for both."""
 
+import contextlib
+import io
 import json
 import os
 import sys
@@ -8,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import trio
 
@@ -17,8 +20,11 @@ from relay.model import Delivery, Envelope, Recipient, make_message_id
 from relay.store.keys import find_shard, make_key, read_queue
 from relay.store.queue import Store
 from tests.kit.redis import Server
+from workers.cli.main import main
 from workers.route import Host
 
+_LISTENING = ("retry", "hold", "bounce")
+_ENVIRONMENT = {"COLUMNS": "100", "SUDO_USER": "ann"}
 _ROOT = Path(__file__).parents[2]
 SMALL = b"Subject: x\r\n\r\nhello\r\n"
 _CONFIG = """\
@@ -60,6 +66,17 @@ class Done:
         return json.loads(self.out)
 
 
+def _run_here(argv: list[str]) -> Done:
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, _ENVIRONMENT),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        status = main(argv)
+    return Done(status, out.getvalue(), err.getvalue())
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """An operator's place: the configuration, and the commands."""
@@ -71,13 +88,15 @@ class Desk:
         return load(self.file)
 
     async def call(self, *words: str) -> Done:
-        """Run ``outgate WORDS`` in a process of its own."""
+        """Run ``outgate WORDS``: in a thread, or where it listens to signals, in a process."""
         name, *rest = words
-        command = [sys.executable, "-m", "workers.cli", name, "-c", self.file, *rest]
+        argv = [name, "-c", self.file, *rest]
+        if name not in _LISTENING:
+            return await trio.to_thread.run_sync(_run_here, argv)
         done = await trio.run_process(
-            command,
+            [sys.executable, "-m", "workers.cli", *argv],
             cwd=_ROOT,
-            env={**os.environ, "COLUMNS": "100", "SUDO_USER": "ann"},
+            env={**os.environ, **_ENVIRONMENT},
             capture_stdout=True,
             capture_stderr=True,
             check=False,
