@@ -16,7 +16,7 @@ from workers.cli.selection import Selection
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which, and why."""
-    selection.add_places(parser)
+    selection.add_places(parser, source="from this [[source]]")
     selection.add_everything(
         parser, "every suspension; with another option, every one that has it as a part"
     )

@@ -50,15 +50,17 @@ class Selection:
         return ", ".join([*parts, *(f"message {one}" for one in self.ids)]) or "everything"
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name a place."""
+def add_places(
+    parser: argparse.ArgumentParser, source: str = "what is pinned to this [[source]]"
+) -> None:
+    """Add the options that name a place; ``source``: what that one means."""
     group = parser.add_argument_group("which (all that are given must match)")
     group.add_argument("--tenant", metavar="NAME", default="", help="of this [[tenant]]")
     group.add_argument("--domain", metavar="DOMAIN", default="", help="to this recipient domain")
     group.add_argument(
         "--site", metavar="NAME", default="", help="to this site, as `outgate sites` names it"
     )
-    group.add_argument("--source", metavar="NAME", default="", help="from this [[source]]")
+    group.add_argument("--source", metavar="NAME", default="", help=source)
 
 
 def add_everything(parser: argparse.ArgumentParser, text: str) -> None:

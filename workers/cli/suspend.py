@@ -27,7 +27,7 @@ _COMBINATIONS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what, for how long, and why."""
-    selection.add_places(parser)
+    selection.add_places(parser, source="from this [[source]]")
     selection.add_everything(parser, "all mail: nothing leaves")
     parser.add_argument(
         "--for",
