@@ -187,6 +187,9 @@ class Ending:
 
         ``source``: the one that must have it next, "" for any, None for as it was.
         """
+        if wait:  # never past the end of the message's time, as after an attempt
+            left = claim.delivery.accepted + self._config.delivery.expire - time.time()
+            wait = min(wait, max(1.0, left))
         await self._store.defer(claim, b"", wait=wait, attempted=False, source=source)
 
     # -- weighing -----------------------------------------------------------------------------
