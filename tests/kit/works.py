@@ -137,6 +137,7 @@ class Works:
         self.stop.set()
         with trio.fail_after(20):
             await self.ended.wait()
+        self.events.flush()
 
     def check(self, *, leftover: bool = False) -> Audit:
         """Every message is in exactly one place. Only when nothing moves any more."""

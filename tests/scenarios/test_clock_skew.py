@@ -39,13 +39,13 @@ async def open_off(
 
 @pytest.mark.parametrize("skew", [300.0, -300.0])
 async def test_two_workers_agree(server: Server, tmp_path: Path, skew: float) -> None:
-    """One greylisted message each, and an expiry that is nearer than the skew."""
+    """Two greylisted messages, and a hundred that are shared."""
     async with open_host("\n".join(f"RCPT{n} 451 4.7.1 greylisted" for n in (1, 2))) as host:
         config = make_config(
             tmp_path,
             routes={"y.test": [host.make_host()]},
             addresses={name: SOURCES[name] for name in "ab"},
-            expire="2m",
+            expire="10m",
             claim="1s",
         )
         async with (
