@@ -115,7 +115,9 @@ class Pool:
         self._nursery: trio.Nursery | None = None  # while we work
 
     def __repr__(self) -> str:
-        return f"<Pool {' '.join(self.desk.sources)}: {len(self.held)} held, {len(self._lanes)} lanes>"
+        return (
+            f"<Pool {' '.join(self.desk.sources)}: {len(self.held)} held, {len(self._lanes)} lanes>"
+        )
 
     def ring(self, news: str) -> None:
         """Hear what was published.
@@ -230,7 +232,7 @@ class Pool:
         """
         most = self._settings.in_flight
         room = most - len(self.held) - self._expected
-        return room if proven else min(room, most // 2 - self._unproven)
+        return room if proven else min(room, max(1, most // 2) - self._unproven)
 
     def find_berth(self, source: str, pool: str, site: str) -> Berth:
         """Return what a source has at a site."""
@@ -514,7 +516,8 @@ class Pool:
         elif name.pool not in self.desk.config.pool and not self.desk.is_served(name.pool):
             pools = self.desk.config.pool
             pool = next(
-                (t.pool for t in self.desk.config.tenant if t.name == name.tenant), next(iter(pools))
+                (t.pool for t in self.desk.config.tenant if t.name == name.tenant),
+                next(iter(pools)),
             )
             if await self._store.adopt(shard, lane, pool):
                 _log.warning("lane %s: its pool is served by nobody, %s takes it", lane, pool)
