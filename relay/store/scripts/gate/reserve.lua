@@ -21,6 +21,7 @@ local now = clock()
 local pool, site, backlog = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local most_site, site_rates, source_rates = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local PATIENCE = 1000 -- for a turn that nobody takes, ms
+local MOMENT = 50 -- ms
 local DEBT = 1000 -- deliveries: what a slow source has missed beyond its share of these is gone
 local turns_here = turns_key(pool, site)
 
@@ -187,6 +188,20 @@ if #dealing > 0 and left > 0 and most > 0 then
   end
 end
 
+-- Who has a turn between those and us is waited for as well, each a moment longer than the one before:
+-- one after the other, thirty that do not come would take thirty seconds.
+local function owe_until_ours()
+  local mine, between = NEVER, {}
+  for _, one in ipairs(dealing) do
+    if one.ours and one.ours.room > 0 then mine = math.min(mine, one.time + 1 / one.weight) end
+  end
+  for _, one in ipairs(dealing) do
+    if not one.owed and one.time + 1 / one.weight < mine then between[#between + 1] = one end
+  end
+  table.sort(between, function(a, b) return a.time + 1 / a.weight < b.time + 1 / b.weight end)
+  for i, one in ipairs(between) do call('HSET', turns_here, '@' .. one.name, now + i * MOMENT) end
+end
+
 for _, source in ipairs(ours) do
   local one = source.turn
   if one and one.owed and source.room > 0 and not source.closed then
@@ -206,6 +221,7 @@ elseif is_wanting then
     note(math.max(1, one.owed + PATIENCE + 1 - now), 'turn')
   end
   if dealt == 0 then
+    owe_until_ours()
     call('HSET', turns_here, '!', '1')
     call('PEXPIRE', turns_here, MEMORY)
   end
