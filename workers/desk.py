@@ -154,10 +154,11 @@ class Desk:
         self.suspended = await self.suspensions.read()
 
     async def leave(self) -> None:
-        """Take back the sign of life of this worker; sources and pools may be others' as well."""
+        """Take back our signs of life; who has the same sources or pools is asked for theirs."""
         with trio.move_on_after(ANNOUNCE):
             try:
-                await self.gates.leave(f"worker:{self.worker}")
+                await self.gates.leave(*self.list_signs())
+                await self.store.tell("present")
             except (StoreUnavailable, StoreError):
                 return
 

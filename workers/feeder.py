@@ -41,6 +41,8 @@ _INLINE = 32 * 1024  # bodies up to this size come with the claim; Lua copies th
 _PAUSE = 0.010
 # News can be missed (it is published once, to whoever listens): look anyway, s.
 _LOOK = 30.0
+_FRESH = 20  # deliveries that a lane in the news may hold, if nobody else has a right to some
+_RECOUNTED = 32  # lanes; with more there is so much that the count does not matter
 _TURN = 0.4  # who has a turn takes it within this time, if it has any room, s
 _TROUBLE = 1.0  # after the store did not answer, s
 # Virtual time that a delivery costs is 1 over this.
@@ -57,6 +59,9 @@ class Hands(Protocol):
 
     def find_room(self, *, proven: bool) -> int:
         """Return how many deliveries more the process can hold."""
+
+    def starve(self, feeder: "Feeder") -> None:
+        """Ring the feeder when the process has room again."""
 
     def find_berth(self, source: str, pool: str, site: str) -> Berth:
         """Return what a source has at a site."""
@@ -162,6 +167,8 @@ class Feeder:
         free = min(room, sum(want.room for want in wants))
         if not free or (free < enough and not self._is_overdue()):
             self.why, self._waits_for_room = "", True
+            if room <= 0:
+                self._hands.starve(self)
             return _TURN if free else _LOOK
         return await self._reserve(berths, wants, room)
 
@@ -172,7 +179,10 @@ class Feeder:
     async def _reserve(self, berths: Sequence[Berth], wants: Sequence[Want], room: int) -> float:
         weights = self._find_weights()
         limits = make_limits(self._desk.router.sites.find(self.site))
-        backlog = self._find_backlog(alone=weights.keys() <= {want.source for want in wants})
+        alone = weights.keys() <= {want.source for want in wants}
+        if not alone:
+            await self._recount()
+        backlog = self._find_backlog(fresh=_FRESH if alone else 1)
         most = min(room, backlog)
         self._asked = trio.current_time()
         self._hands.expect(most)
@@ -232,13 +242,18 @@ class Feeder:
             and not self._desk.is_suspended(site=self.site, source=name)
         }
 
-    def _find_backlog(self, *, alone: bool) -> int:
-        """Return how many deliveries are in sight.
+    async def _recount(self) -> None:
+        """See what is left now: since we last looked, others have claimed from the same lanes.
 
-        What is not known counts as many when all sources are ours, and as one when others have a
-        right to some of it: turns cannot be dealt out for what may not be there.
+        Turns that are dealt out for what is gone would be others'.
         """
-        fresh = _MOST if alone else 1
+        places = self.places[:_RECOUNTED]
+        for place, count in zip(places, await self._desk.store.count_ready(places), strict=True):
+            if place in self._lanes:
+                self._left[place] = count
+
+    def _find_backlog(self, *, fresh: int) -> int:
+        """Return how many deliveries are in sight; ``fresh``: in a lane that we know nothing of."""
         return sum(self._left.get(place, fresh) or fresh for place in self._lanes)
 
     def _find_pause(self) -> float:
@@ -375,6 +390,7 @@ class Nowhere(Feeder):
         room = min(_MOST, self._hands.find_room(proven=False))
         if room <= 0:
             self._waits_for_room = True
+            self._hands.starve(self)
             return _LOOK
         self._hands.expect(room)
         try:

@@ -31,6 +31,8 @@ _OWN_TROUBLE = 5.0
 OUR_FAULT = 300.0
 # A host that refuses one session more than it has is asked for more again after this long, s.
 _CEILING = 60.0
+# Where connections are counted, others may wait for the one that we have just closed, s.
+_AFTER_YOU = 0.1
 # Where connections are counted, an idle one may be what another source waits for, s.
 _SHORT_IDLE = 1.0
 
@@ -139,6 +141,8 @@ class Lane:
                         return
                 finally:
                     self._berth.leave(connection)
+                if self._berth.terms.connections is not None:
+                    await trio.sleep(_AFTER_YOU)
         finally:
             self._sessions -= 1
             if self._waiting and not self._sessions:

@@ -300,9 +300,7 @@ async def open_peer(path: Path, egress: Egress, ehlo: str, *, ca_file: str) -> P
     raise failure
 
 
-async def _open_host(
-    host: Host, path: Path, egress: Egress, ehlo: str, ca_file: str
-) -> Peer:
+async def _open_host(host: Host, path: Path, egress: Egress, ehlo: str, ca_file: str) -> Peer:
     """One host, with TLS as the path demands it. Raises HostFailed, SourceUnusable."""
     try:
         return await _open(host, path.tls, egress, ehlo, ca_file)

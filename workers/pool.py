@@ -1,7 +1,7 @@
 """The pool of a worker process: what it holds, who brings it, who carries it.
 
     Pool.run
-    ├── Feeder.run ...      one per pool × site with something ready: gate, claim (feeder.py)
+    ├── Feeder.run ...      one per pool x site with something ready: gate, claim (feeder.py)
     ├── Lane sessions ...   one task per open SMTP session (lane.py)
     ├── _place_slowly ...   deliveries whose path is not known yet: DNS must not hold up the others
     ├── _announce           signs of life: of us, of what we hold, of our connections
@@ -15,6 +15,7 @@ Stopping has two phases: claim nothing more, give back what was not begun; then 
 finish what they hold, for at most the grace time.
 """
 
+import itertools
 import logging
 import math
 import os
@@ -43,7 +44,7 @@ from relay.store.suspension import Suspensions
 from workers.berth import Berth
 from workers.desk import ANNOUNCE, Desk, make_egresses
 from workers.ending import Ending
-from workers.feeder import Feeder, Nowhere, Place, Surveyor
+from workers.feeder import Feeder, Nowhere, Surveyor
 from workers.feeder import Shut as ShutFeeder
 from workers.lane import Lane
 from workers.route import NoAddress, Path, Router, find_family
@@ -55,6 +56,7 @@ _log = logging.getLogger("outgate.worker")
 _PROMOTE = 1.0  # what others have deferred may be due before we know, s
 _FORWARD = 10.0
 _FAMILY = 300.0  # a site without addresses of a family is asked for them again after this long, s
+_FED_AT_ONCE = 4  # feeders, of those that wait for room
 _LOOK_UPS = 200  # of sites, at a time
 _CROWDED = 1.0  # a host group with enough in hand is left alone for this long, s
 _TAGS = {make_tag(shard): shard for shard in range(SHARDS)}
@@ -106,12 +108,13 @@ class Pool:
         self._lanes: dict[tuple[str, str], Lane] = {}  # by source and host group
         self._feeders: dict[tuple[str, str, str], Feeder] = {}  # by pool, pin and site
         self._berths: dict[tuple[str, str], Berth] = {}  # by source and site
+        self._starving: dict[Feeder, None] = {}  # feeders that found no room in this process
         self._expected = 0  # deliveries that claims under way may bring
         self._unproven = 0  # ... in hand, for sites that have taken nothing from us lately
         self._claims = 0
         self._look_ups = trio.Semaphore(_LOOK_UPS)
         self._scan_bell = trio.Event()
-        self._promote_bell = trio.Event()
+        self._announce_bell = trio.Event()
         self._nursery: trio.Nursery | None = None  # while we work
 
     def __repr__(self) -> str:
@@ -122,8 +125,8 @@ class Pool:
     def ring(self, news: str) -> None:
         """Hear what was published.
 
-        "lane TAG LANE", "site SITE", "again SITE" (an operator will have it tried),
-        "suspensions", "agenda", or "".
+        "lane TAG LANE", "site SITE", "again SITE" (an operator will have it tried), "present"
+        (somebody has come or gone), "suspensions", or "" (now we hear what is published).
         """
         kind, _, rest = news.partition(" ")
         if kind == "lane":
@@ -136,9 +139,10 @@ class Pool:
             for feeder in self._feeders.values():
                 if feeder.site == rest:
                     feeder.ring()
-        elif kind == "agenda":
-            self._promote_bell.set()
+        elif kind == "present":
+            self._announce_bell.set()
         else:
+            self._announce_bell.set()
             self._scan_bell.set()
 
     def _forget_rests(self, site: str) -> None:
@@ -155,18 +159,24 @@ class Pool:
             background.start_soon(self.desk.watch_sources)
             background.start_soon(self._every, self._settings.claim / 2, self._reclaim)
             background.start_soon(self._every, _FORWARD, self._forward)
-            async with trio.open_nursery() as deliveries:
-                self._nursery = deliveries
-                async with trio.open_nursery() as intake:
-                    intake.start_soon(self._scan)
-                    intake.start_soon(self._promote)
-                    intake.start_soon(Sweep(self.desk, self).run)
-                    await stop.wait()
-                    self.stopping = True
-                    intake.cancel_scope.cancel()
-                await self._drain(deliveries)
+            try:
+                async with trio.open_nursery() as deliveries:
+                    self._nursery = deliveries
+                    await self._take_in(stop)
+                    await self._drain(deliveries)
+            finally:
+                self._nursery = None
             background.cancel_scope.cancel()
         await self.desk.leave()
+
+    async def _take_in(self, stop: trio.Event) -> None:
+        async with trio.open_nursery() as intake:
+            intake.start_soon(self._scan)
+            intake.start_soon(self._promote)
+            intake.start_soon(Sweep(self.desk, self).run)
+            await stop.wait()
+            self.stopping = True
+            intake.cancel_scope.cancel()
 
     async def _drain(self, deliveries: trio.Nursery) -> None:
         deliveries.cancel_scope.deadline = trio.current_time() + self._settings.grace
@@ -262,6 +272,18 @@ class Pool:
     def expect(self, count: int) -> None:
         """So many deliveries may come (negative: have come, or will not)."""
         self._expected += count
+        if count < 0:
+            self._feed_starving()
+
+    def starve(self, feeder: Feeder) -> None:
+        """Ring the feeder when the process has room again."""
+        self._starving[feeder] = None
+
+    def _feed_starving(self) -> None:
+        """There is room: whoever waited longest for it may look. A few: each takes many."""
+        for feeder in list(itertools.islice(self._starving, _FED_AT_ONCE)):
+            del self._starving[feeder]
+            feeder.ring()
 
     def make_token(self) -> str:
         """Return a token that was never used."""
@@ -294,6 +316,8 @@ class Pool:
             held.berth.held -= 1
         self._unproven -= not held.proven
         held.feeder.make_room()
+        if self._starving:
+            self._feed_starving()
 
     def _place(self, claim: Claim, source: Source | None) -> None:
         """Give a claim to a lane: now if the path is known, otherwise as soon as it is."""
@@ -445,12 +469,15 @@ class Pool:
                 await self.desk.try_source(source)
             await self.desk.announce()
             await self.desk.read_suspensions()
+            await self._store.tell("present")  # those who are here should not find out by and by
         except (StoreUnavailable, StoreError) as error:
             _log.warning("%s; trying again", error)
 
     async def _announce(self) -> None:
         while True:
-            await trio.sleep(ANNOUNCE)
+            self._announce_bell = trio.Event()
+            with trio.move_on_after(ANNOUNCE):
+                await self._announce_bell.wait()
             try:
                 await self.desk.announce()
                 await self.desk.read_suspensions()
@@ -476,14 +503,12 @@ class Pool:
     async def _promote(self) -> None:
         """Let what is due go, when it is."""
         while True:
-            self._promote_bell = trio.Event()
             try:
                 wait = await self._store.promote_all()
             except (StoreUnavailable, StoreError) as error:
                 _log.warning("%s; trying again", error)
                 wait = _PROMOTE
-            with trio.move_on_after(min(wait, _PROMOTE)):
-                await self._promote_bell.wait()
+            await trio.sleep(min(wait, _PROMOTE))
 
     async def _scan(self) -> None:
         """Look through all lanes: at the start, when news may have been missed, and now and then."""

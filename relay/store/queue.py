@@ -27,7 +27,15 @@ from relay.config import Config
 from relay.errors import StoreError, StoreFull, StoreUnavailable
 from relay.events import decode_event
 from relay.model import Claim, Delivery, Envelope, read_home
-from relay.store.keys import SHARDS, find_shard, make_key, make_queue, read_lane, read_queue
+from relay.store.keys import (
+    SHARDS,
+    WAKE_CHANNEL,
+    find_shard,
+    make_key,
+    make_queue,
+    read_lane,
+    read_queue,
+)
 from relay.store.link import Link, Part, Pending
 from relay.store.view import View
 
@@ -282,6 +290,17 @@ class Store(View):
                 delivery = msgspec.structs.replace(delivery, pool=pool)
             claims.append((source, Claim(delivery, shard, token, attempts, body or None, previous)))
         return Claimed(claims, left)
+
+    async def tell(self, news: str) -> None:
+        """Publish something to all workers (workers/pool.py, ``ring``)."""
+        await self.link.call("PUBLISH", WAKE_CHANNEL, news)
+
+    async def count_ready(self, places: Sequence[tuple[int, str]]) -> list[int]:
+        """Return for lanes, each with its shard, how many deliveries are ready, about."""
+        asked = [
+            self.link.start("count", make_key(shard, "ledger"), lane) for shard, lane in places
+        ]
+        return [await count.wait() for count in asked]
 
     async def survey(
         self, shard: int, lane: str, *, limit: int, patience: float

@@ -50,9 +50,8 @@ async def test_shares_hold_over_all_workers(
         await works[0].wait_for(delivered=COUNT, queued=0)
         works[0].check()
     shares = count_shares(host)
-    slack = 0.02 if len(crews) == 1 else 0.05
     assert all(
-        abs(shares[name] - COUNT * weight / 10) <= COUNT * slack for name, weight in WEIGHTS.items()
+        abs(shares[name] - COUNT * weight / 10) <= COUNT * 0.02 for name, weight in WEIGHTS.items()
     ), shares
 
 

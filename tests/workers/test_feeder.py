@@ -28,6 +28,7 @@ class Hands:
         self.taken: list[tuple[str, int]] = []  # lane, shard
         self.expected = 0
         self.room = room
+        self.starving: list[Feeder] = []
         self._pool = works.pool
 
     def find_room(self, *, proven: bool) -> int:
@@ -40,6 +41,9 @@ class Hands:
 
     def take(self, claim: Claim, feeder: Feeder, lane: str, source: str) -> None:
         self.taken.append((lane, claim.shard))
+
+    def starve(self, feeder: Feeder) -> None:
+        self.starving.append(feeder)
 
     def expect(self, count: int) -> None:
         self.expected += count
@@ -173,6 +177,7 @@ async def test_no_room_no_claim(works: Works) -> None:
     feeder = await make_feeder(works, hands)
     await feed(feeder)
     assert hands.taken == []
+    assert hands.starving == [feeder]
     assert len(feeder.places) == 1
 
 

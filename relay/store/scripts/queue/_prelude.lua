@@ -84,6 +84,20 @@ local function withdraw(queue, lane)
   if call('EXISTS', round_key(lane)) == 0 then call('ZREM', lanes_key(), lane) end
 end
 
+-- How many deliveries of a lane are ready: exactly for up to three queues, about for more.
+local function count_ready(lane)
+  local left = 0
+  local queues = call('ZRANGE', round_key(lane), 0, 3)
+  if #queues == 4 then left = call('ZCARD', round_key(lane)) - 4 end
+  for _, queue in ipairs(queues) do
+    local ready = call('XLEN', ready_key(queue))
+    -- Emptied past us (`seize`). Left in a lane that is forgotten, nobody would hear of its next one.
+    if ready == 0 then call('ZREM', round_key(lane), queue) end
+    left = left + ready
+  end
+  return left
+end
+
 local function put(queue, slip, pool, now)
   call('XADD', ready_key(queue), '*', 'd', slip)
   offer(queue, pool, now)

@@ -73,15 +73,7 @@ for _ = 1, most + QUEUES do -- each round takes something or loses a queue
   end
 end
 
-local left = 0
-local queues = call('ZRANGE', round_key(lane), 0, 3)
-if #queues == 4 then left = call('ZCARD', round_key(lane)) - 4 end
-for _, queue in ipairs(queues) do
-  local ready = call('XLEN', ready_key(queue))
-  -- Emptied past us (`seize`). Left in a lane that is forgotten, nobody would hear of its next one.
-  if ready == 0 then call('ZREM', round_key(lane), queue) end
-  left = left + ready
-end
+local left = count_ready(lane)
 if left == 0 then
   call('ZREM', lanes_key(), lane)
 else

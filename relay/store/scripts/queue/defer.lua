@@ -17,7 +17,7 @@ if pin ~= '=' then
   if site then call('SET', site_key(d.queue), site, 'PX', SITE_MEMORY) end
 end
 if event ~= '' then
-  call('HSET', last_key(), d.id, event)
+  if d.attempts > 0 then call('HSET', last_key(), d.id, event) end
   append_story(d.message, event, ARGV[10])
 end
 if wait > 0 then
