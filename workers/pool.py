@@ -315,7 +315,10 @@ class Pool:
         if held.berth is not None:
             held.berth.held -= 1
         self._unproven -= not held.proven
-        held.feeder.make_room()
+        # Not the one that claimed it: that may have had nothing more, and another come after it.
+        feeder = held.feeder
+        feeder = self._feeders.get((feeder.pool, feeder.pin, feeder.site), feeder)
+        feeder.make_room()
         if self._starving:
             self._feed_starving()
 

@@ -17,6 +17,7 @@ from tests.kit.nameserver import SILENT, open_nameserver
 from tests.kit.peer import DeadHost, ScriptedHost, find_refusing_host, open_host
 from tests.kit.redis import Server
 from tests.kit.works import SOURCES, Works, open_works
+from workers.berth import DEPTH
 
 
 async def post_many(works: Works, addresses: list[bytes]) -> None:
@@ -319,3 +320,21 @@ async def test_a_fault_of_ours_with_one_message_does_not_stop_the_others(
             await trio.sleep(0.3)
             await works.post(b"good@y.test")
             await works.wait_for(delivered=1, queued=3)
+
+
+async def test_what_ends_wakes_the_feeder_that_waits_now(server: Server, tmp_path: Path) -> None:
+    """The one that claimed it has gone: its lane was empty, and news of more made another."""
+    async with open_host(". wait") as host:
+        routes = {"y.test": [host.make_host()]}
+        async with open_works(server, tmp_path, routes=routes, connections=1) as works:
+            await works.post_many(DEPTH)
+            await host.wait_for(1)
+            with trio.fail_after(5):
+                while works.pool.list_feeders():  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            await works.post()
+            with trio.fail_after(5):
+                while not any(f._waits_for_room for f in works.pool.list_feeders()):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            host.gate.set()
+            await works.wait_for(delivered=DEPTH + 1, seconds=5)
