@@ -27,18 +27,11 @@ class Slip:
     id: str
     queue: str
     recipients: int
-    size: int
     parts: int
     flags: str
-    pool: str
     attempts: int
-    falls: int
     envelope: Envelope
     home: int
-
-    @property
-    def message(self) -> str:
-        return self.id.partition(".")[0]
 
 
 @dataclass
@@ -56,7 +49,6 @@ class Shard:
     rounds: dict[str, dict[str, float]] = field(default_factory=dict)  # by lane
     lanes: dict[str, float] = field(default_factory=dict)
     agenda: dict[str, float] = field(default_factory=dict)
-    sites: dict[str, str] = field(default_factory=dict)  # by queue
     bodies: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # by message
     open: dict[str, set[str]] = field(default_factory=dict)
     stories: dict[str, int] = field(default_factory=dict)  # ms until they expire, -1: never
@@ -161,21 +153,9 @@ def _read(client: redis.Redis) -> list[Shard]:
 
 def _read_slip(queue: str, slip: bytes) -> Slip:
     head, _, record = slip.partition(b"\n")
-    identity, recipients, size, parts, flags, pool, attempts, falls = head.decode().split(" ")
+    identity, recipients, _, parts, flags, _, attempts, _ = head.decode().split(" ")
     _, envelope, home, _ = _decode_record(record)
-    return Slip(
-        identity,
-        queue,
-        int(recipients),
-        int(size),
-        int(parts),
-        flags,
-        pool,
-        int(attempts),
-        int(falls),
-        envelope,
-        home,
-    )
+    return Slip(identity, queue, int(recipients), int(parts), flags, int(attempts), envelope, home)
 
 
 def _read_ready(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
@@ -220,10 +200,6 @@ def _read_outbox(client: redis.Redis, key: bytes, shard: Shard, name: str) -> No
     shard.outbox = {k: _decode(v) for k, v in _read_hash(client, key).items()}
 
 
-def _read_site(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
-    shard.sites[name] = (client.get(key) or b"").decode()
-
-
 def _read_body(client: redis.Redis, key: bytes, shard: Shard, name: str) -> None:
     message, _, part = name.rpartition(":")
     shard.bodies[message].add(int(part))
@@ -258,7 +234,6 @@ _READERS: dict[str, Callable[[redis.Redis, bytes, Shard, str], None]] = {
     "round": _read_round,
     "lanes": _read_times,
     "agenda": _read_times,
-    "site": _read_site,
     "body": _read_body,
     "open": _read_open,
     "ledger": _read_book,
