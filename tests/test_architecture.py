@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.store.keys import SHAPES
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("relay", "workers")
 MAX_FUNCTION = 60  # lines, without the docstring
@@ -199,3 +201,14 @@ def test_what_the_table_calls_implemented_is_cited_where_it_is() -> None:
 def test_there_is_something_to_check() -> None:
     assert len(MODULES) > 50
     assert len(read_table()) > 10
+
+
+# -- ARCHITECTURE.md
+
+
+def test_the_key_table_names_every_key() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    table = text[text.index("## Keys in Redis") : text.index("## States of a delivery")]
+    named = set(re.findall(r"`([a-z_]+)[:`]", table))
+
+    assert SHAPES.keys() <= named
