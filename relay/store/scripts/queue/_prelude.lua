@@ -95,6 +95,7 @@ local function count_ready(lane)
     if ready == 0 then call('ZREM', round_key(lane), queue) end
     left = left + ready
   end
+  if left == 0 then call('ZREM', lanes_key(), lane) end
   return left
 end
 

@@ -74,10 +74,6 @@ for _ = 1, most + QUEUES do -- each round takes something or loses a queue
 end
 
 local left = count_ready(lane)
-if left == 0 then
-  call('ZREM', lanes_key(), lane)
-else
-  call('ZADD', lanes_key(), 'XX', now, lane)
-end
+call('ZADD', lanes_key(), 'XX', now, lane)
 table.insert(found, 1, left)
 return found
