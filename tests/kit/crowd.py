@@ -22,6 +22,7 @@ _TURN = 0.4
 _PAUSE = 0.010
 _MOST = 100
 _BATCH = 4
+_FRESH = 20
 
 
 @dataclass
@@ -65,13 +66,10 @@ class Crowd:
         *,
         limits: SiteLimits | None = None,
         seed: int = 0,
-        farsighted: bool = False,
     ) -> None:
-        """``farsighted``: all know how much is left, not only since their last claim."""
         self.workers = workers
         self.weights = weights
         self.limits = limits or SiteLimits("site.example", 0)
-        self.farsighted = farsighted
         self.backlog = 0
         self.now = 0.0  # s
         self.taken: list[Taken] = []
@@ -160,13 +158,15 @@ class Crowd:
             self._sleep(worker, _TURN if free > 0 else _LOOK)
             return
         alone = self.weights.keys() <= set(worker.sources)
-        backlog = worker.left or (_MOST if alone else 1)
-        if self.farsighted:
-            backlog = max(1, self.backlog)
+        backlog = (worker.left or _FRESH) if alone else max(1, self.backlog)
         worker.busy, worker.asked = True, self.now
         self.asked += 1
+        wait = 0.0 if alone else worker.delay  # others are counted in another round trip
+        self.at(self.now + wait, self._reserve, worker, wants, backlog, min(room, backlog))
+
+    async def _reserve(self, worker: Worker, wants: list[Want], backlog: int, most: int) -> None:
         reserved = await self._gates.reserve(
-            self.limits, "default", backlog, wants, self.weights, most=min(room, backlog)
+            self.limits, "default", backlog, wants, self.weights, most=most
         )
         self.at(self.now + worker.delay, self._claim, worker, reserved)
 

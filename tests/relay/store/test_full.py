@@ -110,6 +110,7 @@ async def test_lanes_are_kept(server: Server, store: Store, claims: Claims) -> N
     fill(server)
 
     assert (await store.survey(shard, lane, limit=9, patience=1))[0] == [queue]
+    assert await store.count_ready([(shard, lane)]) == [8]
     await store.assign(shard, queue, lane, "x")
     assert await store.adopt(shard, f"{lane}x", "new") == 1
     await store.pause(shard, queue, "new/normal/acme/x", 0.001)

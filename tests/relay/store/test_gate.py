@@ -230,6 +230,7 @@ async def test_lease_of_a_connection_ends_unless_it_is_renewed(gates: Gates, clo
     assert await gates.renew_slots(SITE, [("a", "kept"), ("a", "unknown")]) == ["unknown"]
     await clock.pass_by(21)
 
+    assert await gates.renew_slots(SITE, [("a", "lost")]) == ["lost"]
     assert await gates.take_slot(limits, "b", "new", 5)
     assert not await gates.take_slot(limits, "b", "another", 5)
     assert await gates.renew_slots(SITE, [("a", "kept"), ("a", "lost")]) == ["lost"]

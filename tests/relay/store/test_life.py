@@ -129,6 +129,11 @@ class Life:
         self._let_pass(passed)
         await self.store.promote_all()
 
+    async def count(self, which: int) -> None:
+        if place := self._choose_lane(which):
+            (count,) = await self.store.count_ready([place])
+            assert bool(count) == bool(self._list_ready(*place))
+
     async def survey(self, which: int, limit: int) -> None:
         if place := self._choose_lane(which):
             shard, lane = place
@@ -373,6 +378,7 @@ step = st.one_of(
     defer,
     st.tuples(st.just("hurry"), number, st.sampled_from([0.0, 100.0, 2 * LATER])),
     st.tuples(st.just("promote"), st.sampled_from([0.0, 70.0, LATER])),
+    st.tuples(st.just("count"), number),
     st.tuples(st.just("survey"), number, few),
     st.tuples(st.just("assign"), number, number, st.sampled_from(SITES)),
     st.tuples(st.just("pause"), number, number, st.sampled_from([0.0, 60.0])),

@@ -163,6 +163,22 @@ async def test_queue_that_was_emptied_past_its_lane_is_heard_of_again(
         assert len(read()) == 1
 
 
+async def test_lane_that_is_counted_empty_is_heard_of_again(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    lane = "default/normal/acme/"
+    await put(store, 3)
+    assert await store.count_ready([(SHARD, lane), (SHARD, f"{lane}x")]) == [3, 0]
+    await store.seize("acme/a.test", token="s")
+
+    assert await store.count_ready([(SHARD, lane)]) == [0]
+
+    check(server)
+    with listen(server) as read:
+        await put(store, 1)
+        assert len(read()) == 1
+
+
 async def test_survey_leaves_queues_to_who_asked_first(
     server: Server, store: Store, claims: Claims
 ) -> None:
@@ -451,6 +467,22 @@ async def test_rounds_that_are_always_late_reclaim_in_the_end(
         rounds += 1
 
     assert rounds == 4
+
+
+async def test_silences_that_lie_apart_are_each_forgiven(
+    server: Server, store: Store, claims: Claims
+) -> None:
+    for _ in range(4):
+        silence(server, seen=90_000, since=90_000)
+        await store.reclaim(SHARD)
+        silence(server, seen=30_000, since=90_000)  # in time again
+        await store.reclaim(SHARD)
+    await put(store, 1)
+    await claims.take_one()
+    expire_claims(server)
+    silence(server, seen=90_000, since=90_000)
+
+    assert await store.reclaim(SHARD) == []
 
 
 def silence(server: Server, *, seen: int, since: int = 1_000_000) -> None:

@@ -103,7 +103,7 @@ async def test_shares_of_messages_that_come_one_by_one(server: Server, gap: floa
     workers = [Worker([]), Worker([], delay=0.01), Worker([], service=0.01)]
     arrivals = [(number * gap, 1) for number in range(200)]
 
-    crowd = await run_crowd(server, workers, WEIGHTS, arrivals, farsighted=False)
+    crowd = await run_crowd(server, workers, WEIGHTS, arrivals)
 
     assert_shares(crowd.counts, WEIGHTS, 0.015)
     assert (
@@ -115,7 +115,7 @@ async def test_shares_under_a_rate_which_is_used(server: Server) -> None:
     limits = SiteLimits(SITE, 0, (Rate(50, 1),))
     workers = [Worker([]), Worker([], service=0.02), Worker([], service=0.3)]
 
-    crowd = await run_crowd(server, workers, WEIGHTS, [(0.0, 600)], limits=limits, farsighted=False)
+    crowd = await run_crowd(server, workers, WEIGHTS, [(0.0, 600)], limits=limits)
 
     assert_shares(crowd.counts, WEIGHTS, 0.02)
     assert 600 / 50 - 0.5 < crowd.taken[-1].time < 1.05 * 600 / 50
@@ -129,7 +129,6 @@ async def run_crowd(
     *,
     limits: SiteLimits = LIMITS,
     seed: int = 0,
-    farsighted: bool = True,
     until: float = 1e9,
 ) -> Crowd:
     """Let workers (with the sources in turn, if they have none) drain what arrives."""
@@ -152,7 +151,7 @@ async def run_crowd(
         await clock.set(clock.now)
         crowd = Crowd(
             Gates(link, lease=60), clock, workers, weights,
-            limits=limits, seed=seed, farsighted=farsighted,
+            limits=limits, seed=seed,
         )  # fmt: skip
         for time, count in arrivals:
             crowd.put(time, count)
@@ -193,7 +192,7 @@ async def test_any_crowd_drains_any_backlog(shared_server: Server, data: st.Data
 
     crowd = await run_crowd(
         shared_server, workers, weights, arrivals,
-        limits=limits, seed=data.draw(st.integers(0, 99)), farsighted=data.draw(st.booleans()),
+        limits=limits, seed=data.draw(st.integers(0, 99)),
         until=400.0,
     )  # fmt: skip
 
@@ -209,7 +208,7 @@ async def test_thirty_that_have_no_room_are_waited_for_together(server: Server) 
     weights = {f"s{number}": 1 for number in range(30)}
     workers = [Worker([name], room=100 if name == "s0" else 0) for name in weights]
 
-    crowd = await run_crowd(server, workers, weights, [(0.0, 10)], farsighted=False)
+    crowd = await run_crowd(server, workers, weights, [(0.0, 10)])
 
     assert crowd.taken[0].time < PATIENCE + 30 * 0.05 + 0.5
     # Some have their first turn after ours.
@@ -319,6 +318,16 @@ async def test_new_sites_begin_with_the_odds_of_the_weights(gates: Gates, clock:
 
 
 # -- wake-ups ---------------------------------------------------------------------------------
+
+
+async def test_whose_turn_is_to_come_does_not_hold_up_a_rate(gates: Gates, clock: Clock) -> None:
+    """What a second brings is dealt out as well: there is enough for both."""
+    weights = {"a": 1, "b": 1}
+    while await take(gates, "a", 1, weights=weights):
+        pass
+    limits = SiteLimits(SITE, 0, (Rate(20, 1, 1),))
+
+    assert await take(gates, "a", 10, weights=weights, limits=limits) == 1
 
 
 async def test_who_waits_for_a_turn_is_rung_when_it_is_taken(gates: Gates, clock: Clock) -> None:
