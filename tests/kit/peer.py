@@ -111,9 +111,7 @@ class ScriptedHost:
     def make_host(self, name: str = "") -> Host:
         return Host(name or self.name, self.address, self.port)
 
-    def make_path(
-        self, tls: TlsLevel = "opportunistic", *, messages: int = 100
-    ) -> Path:
+    def make_path(self, tls: TlsLevel = "opportunistic", *, messages: int = 100) -> Path:
         return make_path(self.make_host(), tls=tls, messages=messages)
 
     async def wait_for(self, count: int, *, seconds: float = 10) -> None:

@@ -58,9 +58,9 @@ def test_a_delivery_is_stored_and_read_unchanged() -> None:
 
 
 def test_a_stored_delivery_of_an_older_version_is_read() -> None:
-    delivery = Delivery("M.0", "M", "t", "p", "y", Envelope(b"", ()), 1, 1, 0.0, 4, alone=True)
+    delivery = Delivery("M.0", "t", "p", "y", Envelope(b"", ()), 1, 1, 0.0, 4, alone=True)
     fields = msgspec.msgpack.decode(msgspec.msgpack.encode(delivery))
 
-    without_defaults = msgspec.msgpack.encode(fields[:11])
+    without_defaults = msgspec.msgpack.encode(fields[:10])
 
     assert msgspec.msgpack.decode(without_defaults, type=Delivery) == delivery
