@@ -7,7 +7,6 @@ import trio
 
 from relay.model import Delivery
 from relay.store.keys import find_shard, make_key
-
 from tests.kit.peer import open_host
 from tests.kit.redis import Server
 from tests.kit.worker import open_worker
@@ -58,5 +57,5 @@ async def wait_for_attempt(works: Works, delivery: Delivery) -> None:
     """It is sent to the store together with the envelope; the host may be quicker."""
     key = make_key(find_shard(delivery.domain), "attempts")
     with trio.fail_after(5):
-        while not await works.store.link.call("HEXISTS", key, delivery.id):
+        while not await works.store.link.call("HEXISTS", key, delivery.id):  # noqa: ASYNC110
             await trio.sleep(0.01)
