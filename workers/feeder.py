@@ -90,6 +90,7 @@ class Feeder:
         self._left: dict[Place, int] = {}  # deliveries, about; of lanes that we have claimed from
         self._times: dict[tuple[str, str], float] = {}  # virtual, by tenant and priority
         self._last: dict[Place, int] = {}  # when a lane had its turn, counted
+        self._used_up: dict[str, float] = {}  # tenant whose rate is -> until when, trio time
         self._turn = 0
         self._running = False
         self._waits_for_room = False
@@ -156,6 +157,9 @@ class Feeder:
         if not berths:
             self.why = "suspended"
             return await self._let_go()
+        hold = self._find_hold()
+        if hold is not None:
+            return hold
         proven = any(berth.is_proven for berth in berths)
         room = min(_MOST, self._hands.find_room(proven=proven))
         wants = [
@@ -171,6 +175,24 @@ class Feeder:
                 self._hands.starve(self)
             return _TURN if free else _LOOK
         return await self._reserve(berths, wants, room)
+
+    def _find_hold(self) -> float | None:
+        """Return the seconds until a tenant with mail here may send again; None: one may now.
+
+        To ask the gate for what no tenant may use would be asked again at once, and rings others.
+        """
+        waits = []
+        for tenant in {read_lane(lane).tenant for _, lane in self._lanes}:
+            left = self._used_up.get(tenant, -math.inf) - trio.current_time()
+            if self._desk.is_suspended(tenant=tenant, site=self.site):
+                self.why, end = "suspended", self._desk.find_end()
+                waits.append(_LOOK if end is None else max(0.0, end) + _PAUSE)
+            elif left > 0:
+                self.why = "tenant rate"
+                waits.append(left)
+            else:
+                return None
+        return min(waits, default=None)
 
     def _is_overdue(self) -> bool:
         """A slow source takes its turns one by one, or it would be passed over (gate.reserve)."""
@@ -325,9 +347,10 @@ class Feeder:
         tenant, _ = group = self._find_group(place)
         rates = self._desk.tenant_rates.get(tenant, ())
         if rates:
-            share, _ = await self._desk.gates.charge_tenant(tenant, rates, share)
+            share, wait = await self._desk.gates.charge_tenant(tenant, rates, share)
             if not share:
                 self.why = "tenant rate"
+                self._used_up[tenant] = trio.current_time() + min(wait, _LOOK)
                 return
         counts = _split(granted, share)
         if not counts or self._hands.stopping:

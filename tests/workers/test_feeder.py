@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from relay.config import Rate
 from relay.model import Claim
 from relay.store.keys import SHARDS, read_lane
+from relay.store.suspension import Suspension
 from tests.kit.messages import find_domains
 from tests.kit.peer import find_refusing_host, make_delivery
 from tests.kit.redis import Server
@@ -235,3 +237,22 @@ async def test_it_runs_until_there_is_nothing_left_and_is_started_by_the_next_ne
     with trio.fail_after(5):
         await feeder.run()
     assert len(hands.taken) == 4
+
+
+async def test_what_no_tenant_may_send_is_not_asked_for_again_and_again(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await post(works, 30, "y.test")
+    await post(works, 5, "y.test", tenant="other")
+    monkeypatch.setitem(works.pool.desk.tenant_rates, "acme", (Rate(10, 86_400),))
+    works.pool.desk.suspended.append(Suspension(tenant="other"))
+    hands = Hands(works)
+    feeder = await make_feeder(works, hands)
+
+    waits = [await feeder._feed() for _ in range(4)]
+
+    assert hands.count() == {("acme", "normal"): 10}
+    assert waits[-1] > 10
+    works.pool.desk.suspended.clear()
+    await feed(feeder)
+    assert hands.count()["other", "normal"] == 5
