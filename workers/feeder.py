@@ -221,7 +221,7 @@ class Feeder:
         finally:
             self._hands.expect(-most)
         unused = {name: count for name, count in granted.items() if count}
-        if unused:
+        if unused or (granted and not alone):
             self._desk.gates.refund(limits, self.key, unused, weights)
         if granted:
             return self._find_pause()

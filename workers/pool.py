@@ -95,7 +95,7 @@ class Pool:
         self.desk = Desk(
             config=config,
             store=store,
-            gates=Gates(store.link, lease=config.delivery.claim),
+            gates=Gates(store.link, lease=config.delivery.claim, worker=self.worker),
             router=router,
             ending=Ending(config, store, events),
             events=events,

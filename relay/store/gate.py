@@ -68,9 +68,13 @@ class Reserved:
 class Gates:
     """The gates, over one link. Raises StoreUnavailable and StoreError, as the link does."""
 
-    def __init__(self, link: Link, *, lease: float) -> None:
-        """``lease``: seconds that a connection counts without a sign of life from its worker."""
+    def __init__(self, link: Link, *, lease: float, worker: str = "") -> None:
+        """``lease``: seconds that a connection counts without a sign of life from its worker.
+
+        ``worker``: under this name others see what was reserved and is not claimed yet.
+        """
         self._link = link
+        self._worker = worker
         self._lease = int(lease * 1000)
 
     async def reserve(
@@ -89,7 +93,7 @@ class Gates:
         """
         arguments: list[Part] = [pool, limits.site, backlog]
         arguments += [limits.connections, _write(limits.rates), _write(limits.source_rates)]
-        arguments += [len(wants), most]
+        arguments += [len(wants), most, self._worker]
         for want in wants:
             arguments += (want.source, want.room, want.connections, want.most)
         for name, weight in weights.items():
@@ -104,9 +108,12 @@ class Gates:
     def refund(
         self, limits: SiteLimits, pool: str, unused: Mapping[str, int], weights: Mapping[str, int]
     ) -> None:
-        """Give back what was reserved and not used: names to counts. Nobody waits for it."""
+        """What was reserved is claimed; give back what was not used: names to counts.
+
+        Nobody waits for it.
+        """
         arguments: list[Part] = [pool, limits.site, _write(limits.rates)]
-        arguments.append(_write(limits.source_rates))
+        arguments += [_write(limits.source_rates), self._worker]
         for name, count in unused.items():
             arguments += (name, weights.get(name, 1), count)
         self._link.start("refund", _key(limits.site), *arguments)

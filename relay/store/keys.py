@@ -60,7 +60,9 @@ queued mail invisible.
     {ogN}:meter:<name>      hash    seconds -> what is left of a rate     reserve      expires
     {ogN}:turns:<p>:<site>  hash    source -> its virtual time in the     reserve      expires
                                     rotation of pool p; @source -> ms
-                                    since when its turn is not taken
+                                    since when its turn is not taken;
+                                    #worker -> what it has reserved and
+                                    not claimed; !: somebody waits
     {ogN}:rests:<site>      hash    source -> failures, ms until which it fail         recover
                                     does not try this site, and why
 

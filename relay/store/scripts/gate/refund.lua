@@ -1,11 +1,12 @@
--- What was reserved and not used goes back.
+-- What was reserved is claimed, and what was not used goes back.
 -- KEYS[1] a key of the site's tag
--- ARGV[1] pool  [2] site  [3] rates of the site  [4] of each source
+-- ARGV[1] pool  [2] site  [3] rates of the site  [4] of each source  [5] who had asked
 --         then for each source: name, weight, how many were not used
 pass_when_full()
 local now, unused = clock(), 0
 local turns_here = turns_key(ARGV[1], ARGV[2])
-for i = 5, #ARGV, 3 do
+call('HDEL', turns_here, '#' .. ARGV[5])
+for i = 6, #ARGV, 3 do
   local name, weight, count = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local time = tonumber(call('HGET', turns_here, name))
   if time then call('HSET', turns_here, name, string.format('%.6f', time - count / weight)) end
@@ -14,6 +15,6 @@ for i = 5, #ARGV, 3 do
   end
   unused = unused + count
 end
-if ARGV[3] ~= '' then charge(open_meter('site:' .. ARGV[2], ARGV[3], now), -unused, now) end
+if ARGV[3] ~= '' and unused > 0 then charge(open_meter('site:' .. ARGV[2], ARGV[3], now), -unused, now) end
 if call('HDEL', turns_here, '!') == 1 then wake(ARGV[2]) end
 return unused

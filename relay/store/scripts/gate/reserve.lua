@@ -11,7 +11,7 @@
 -- KEYS[1] a key of the site's tag
 -- ARGV[1] pool  [2] site  [3] backlog  [4] connections of the site (0: no limit)
 -- ARGV[5] rates of the site  [6] of each source  [7] how many sources are ours  [8] how many they
---         may have together
+--         may have together  [9] who asks
 --         then for each of ours: name, how many it could take, connections it has, and may have
 --         then pairs for all sources of the pool that are alive: name, weight
 -- Returns {ms until it is worth to ask again or -1, why, and for each of ours: how many it may take,
@@ -69,7 +69,7 @@ local function begin(name, weight)
 end
 
 local ours, by_name = {}, {}
-for i = 9, 5 + 4 * tonumber(ARGV[7]), 4 do
+for i = 10, 6 + 4 * tonumber(ARGV[7]), 4 do
   local source =
     open_ours(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]))
   ours[#ours + 1], by_name[source.name] = source, source
@@ -79,8 +79,16 @@ local stored = {}
 local raw = call('HGETALL', turns_here)
 for i = 1, #raw, 2 do stored[raw[i]] = raw[i + 1] end
 
+-- What others have reserved and not claimed yet is in sight, and theirs.
+local promised = 0
+for name, value in pairs(stored) do
+  local count, at = string.match(value, '^(%d+) (%d+)$')
+  if count and name ~= '#' .. ARGV[9] and now - at < PATIENCE then promised = promised + count end
+end
+backlog = math.max(0, backlog - promised)
+
 local everybody, total, first, latest = {}, 0, nil, nil
-for i = 9 + 4 * #ours, #ARGV, 2 do
+for i = 10 + 4 * #ours, #ARGV, 2 do
   local name = ARGV[i]
   local one = { name = name, weight = tonumber(ARGV[i + 1]), time = tonumber(stored[name]), ours = by_name[name] }
   local owed = tonumber(stored['@' .. name])
@@ -226,6 +234,12 @@ elseif is_wanting then
     call('PEXPIRE', turns_here, MEMORY)
   end
 end
+if dealt == 0 and promised > 0 then
+  -- They may not find all of it: `refund` tells.
+  note(PATIENCE, 'turn')
+  call('HSET', turns_here, '!', '1')
+  call('PEXPIRE', turns_here, MEMORY)
+end
 for _, one in ipairs(everybody) do
   local source = one.ours
   if source and source.granted > 0 then
@@ -235,6 +249,7 @@ for _, one in ipairs(everybody) do
 end
 if dealt > 0 or #passed > 0 then call('PEXPIRE', turns_here, MEMORY) end
 if dealt > 0 then
+  if ARGV[9] ~= '' then call('HSET', turns_here, '#' .. ARGV[9], dealt .. ' ' .. now) end
   if site_rates ~= '' then charge(meter, dealt, now) end
   -- Somebody went to sleep because it was our turn.
   if call('HDEL', turns_here, '!') == 1 then wake(site) end
