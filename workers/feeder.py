@@ -7,16 +7,13 @@ find. When the gate says no, it sleeps until the time that the gate named, or un
 Fair turns: between tenants, and between priorities, by a stride schedule as the gate's; a million
 of one tenant's bulk mail does not keep another's three messages. Each process does so for itself,
 and all of them together are as fair as each.
-
-Lanes whose site is not a place need no gate (keys.py): unknown sites are looked up (Surveyor), queues
-without a route are brought to their end, suspended queues wait until they are not (Shut).
 """
 
 import heapq
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import trio
@@ -24,32 +21,31 @@ import trio
 from relay.errors import StoreError, StoreUnavailable
 from relay.model import Claim
 from relay.store.gate import Want
-from relay.store.keys import NOWHERE, read_lane, read_queue
+from relay.store.keys import read_lane
 from workers.berth import Berth, make_limits
 from workers.desk import Desk
-from workers.route import Path
 
 _log = logging.getLogger("outgate.worker")
 
 Place = tuple[int, str]  # shard and lane
 
-_MOST = 100  # deliveries of one claim
+MOST = 100  # deliveries of one claim
 _BATCH = 4  # of so many in hand, one part must have ended before more is claimed
 _OCTETS = 4 << 20  # bodies of one claim
 _INLINE = 32 * 1024  # bodies up to this size come with the claim; Lua copies them twice
 # A claim at the first word of news would bring one message: a pause lets more gather, s.
-_PAUSE = 0.010
+PAUSE = 0.010
 # News can be missed (it is published once, to whoever listens): look anyway, s.
-_LOOK = 30.0
+LOOK = 30.0
+_NEAR = 0.5
 _FRESH = 20  # deliveries that a lane in the news may hold, if nobody else has a right to some
 _RECOUNTED = 32  # lanes; with more there is so much that the count does not matter
 _TURN = 0.4  # who has a turn takes it within this time, if it has any room, s
-_TROUBLE = 1.0  # after the store did not answer, s
+TROUBLE = 1.0  # after the store did not answer, s
 # Virtual time that a delivery costs is 1 over this.
 _WEIGHTS = {"urgent": 16, "normal": 4, "bulk": 1}
 _CREDIT = 10.0  # virtual time that a group may be behind the one that had the most
 _ROUNDS = 2
-_LOOK_UP_TIME = 30.0  # others leave a queue alone for this long while we look its site up, s
 
 
 class Hands(Protocol):
@@ -130,7 +126,7 @@ class Feeder:
 
     async def run(self) -> None:
         """Feed until there is nothing left to feed."""
-        await trio.sleep(_PAUSE)
+        await trio.sleep(PAUSE)
         while self._lanes and not self._hands.stopping:
             self._bell = trio.Event()  # before the look: what rings during it counts
             self._waits_for_room = False
@@ -138,13 +134,14 @@ class Feeder:
                 wait = await self._feed()
             except (StoreUnavailable, StoreError) as error:
                 _log.warning("%s; trying again", error)
-                wait = _TROUBLE
+                wait = TROUBLE
             except Exception:
                 # A fault of ours, with one site, must not stop the others.
                 _log.exception("site %s: trying again", self.site)
-                wait = _TROUBLE
+                wait = TROUBLE
             if wait > 0:
-                with trio.move_on_after(min(wait, _LOOK)):
+                # Without a reason that somebody named, what we wait for is our own, and near.
+                with trio.move_on_after(min(wait, LOOK if self.why else _NEAR)):
                     await self._bell.wait()
         self._times.clear()
         self._running = False
@@ -161,7 +158,7 @@ class Feeder:
         if hold is not None:
             return hold
         proven = any(berth.is_proven for berth in berths)
-        room = min(_MOST, self._hands.find_room(proven=proven))
+        room = min(MOST, self._hands.find_room(proven=proven))
         wants = [
             Want(berth.source, min(berth.room, room), len(berth.connections), berth.most)
             for berth in berths
@@ -173,7 +170,7 @@ class Feeder:
             self.why, self._waits_for_room = "", True
             if room <= 0:
                 self._hands.starve(self)
-            return _TURN if free else _LOOK
+            return _TURN if free else LOOK
         return await self._reserve(berths, wants, room)
 
     def _find_hold(self) -> float | None:
@@ -186,7 +183,7 @@ class Feeder:
             left = self._used_up.get(tenant, -math.inf) - trio.current_time()
             if self._desk.is_suspended(tenant=tenant, site=self.site):
                 self.why, end = "suspended", self._desk.find_end()
-                waits.append(_LOOK if end is None else max(0.0, end) + _PAUSE)
+                waits.append(LOOK if end is None else max(0.0, end) + PAUSE)
             elif left > 0:
                 self.why = "tenant rate"
                 waits.append(left)
@@ -231,8 +228,8 @@ class Feeder:
             # It may be the turn of one of ours that has no room: then something has to end here, and
             # nobody else would wake us. Not for each one that ends.
             self._waits_for_room = True
-            await trio.sleep(_PAUSE)
-        return _LOOK if reserved.wait is None else reserved.wait
+            await trio.sleep(PAUSE)
+        return LOOK if reserved.wait is None else reserved.wait
 
     def _find_berths(self) -> list[Berth]:
         """Return what our sources have here, of those that may send."""
@@ -280,7 +277,7 @@ class Feeder:
 
     def _find_pause(self) -> float:
         """Return 0 while there is more to claim; else let something gather."""
-        return 0.0 if any(self._left.get(place, 1) for place in self._lanes) else _PAUSE
+        return 0.0 if any(self._left.get(place, 1) for place in self._lanes) else PAUSE
 
     async def _let_go(self) -> float:
         """Nobody of ours may send: what is pinned to such a source is for anybody then."""
@@ -289,7 +286,7 @@ class Feeder:
                 await self._desk.store.unpin(shard, lane)
                 self._lanes.pop((shard, lane), None)
         end = self._desk.find_end()
-        return _LOOK if end is None else max(0.0, end) + _PAUSE
+        return LOOK if end is None else max(0.0, end) + PAUSE
 
     # -- claiming -----------------------------------------------------------------------------
 
@@ -350,7 +347,7 @@ class Feeder:
             share, wait = await self._desk.gates.charge_tenant(tenant, rates, share)
             if not share:
                 self.why = "tenant rate"
-                self._used_up[tenant] = trio.current_time() + min(wait, _LOOK)
+                self._used_up[tenant] = trio.current_time() + min(wait, LOOK)
                 return
         counts = _split(granted, share)
         if not counts or self._hands.stopping:
@@ -404,91 +401,3 @@ def _split(granted: dict[str, int], share: int) -> dict[str, int]:
             counts[name] = part
             left -= part
     return counts
-
-
-class Nowhere(Feeder):
-    """What has no route: it is taken without a gate, and its outcome found by looking again."""
-
-    async def _feed(self) -> float:
-        room = min(_MOST, self._hands.find_room(proven=False))
-        if room <= 0:
-            self._waits_for_room = True
-            self._hands.starve(self)
-            return _LOOK
-        self._hands.expect(room)
-        try:
-            await self._bring({"": room})
-        finally:
-            self._hands.expect(-room)
-        return self._find_pause()
-
-
-class Surveyor(Feeder):
-    """Queues of which nobody knows the site: it is looked up, and they change lanes."""
-
-    def __init__(
-        self,
-        pool: str,
-        pin: str,
-        site: str,
-        *,
-        desk: Desk,
-        hands: Hands,
-        start: Callable[..., None],
-        look_ups: trio.Semaphore,
-    ) -> None:
-        """``start``: runs a task; ``look_ups``: how many there may be at a time."""
-        super().__init__(pool, pin, site, desk=desk, hands=hands)
-        self._start = start
-        self._look_ups = look_ups
-
-    async def run(self) -> None:
-        """Look sites up until there is none left to look up."""
-        while self._lanes and not self._hands.stopping:
-            self._bell = trio.Event()
-            try:
-                waits = [await self._survey(place) for place in self.places]
-            except (StoreUnavailable, StoreError) as error:
-                _log.warning("%s; trying again", error)
-                waits = [_TROUBLE]
-            if self._lanes and (wait := min(waits, default=0.0)) > 0:
-                with trio.move_on_after(min(wait, _LOOK)):
-                    await self._bell.wait()
-        self._running = False
-
-    async def _survey(self, place: Place) -> float:
-        shard, lane = place
-        news = self._lanes.get(place)
-        queues, wait = await self._desk.store.survey(
-            shard, lane, limit=_MOST, patience=_LOOK_UP_TIME
-        )
-        for queue in queues:
-            await self._look_ups.acquire()
-            self._start(self._look_up, shard, lane, queue)
-        if wait is None:
-            self._note_left(place, 0, news)
-            return 0.0
-        return wait
-
-    async def _look_up(self, shard: int, lane: str, queue: str) -> None:
-        try:
-            found = await self._desk.router.find(read_queue(queue).domain)
-            site = found.site if isinstance(found, Path) else NOWHERE
-            await self._desk.store.assign(shard, queue, lane, site)
-        except (StoreUnavailable, StoreError) as error:
-            _log.warning("%s: %s; it is looked up again", queue, error)
-        finally:
-            self._look_ups.release()
-
-
-class Shut(Feeder):
-    """Queues that an operator has suspended: they go back to their lanes when that ends."""
-
-    async def _feed(self) -> float:
-        for shard, lane in self.places:
-            news = self._lanes.get((shard, lane))
-            left = await self._desk.store.reopen(shard, lane)
-            self._note_left((shard, lane), left, news)
-        self.why = "suspended"
-        end = self._desk.find_end()
-        return _LOOK if end is None else max(0.0, end) + _PAUSE

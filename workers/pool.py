@@ -4,11 +4,7 @@
     ├── Feeder.run ...      one per pool x site with something ready: gate, claim (feeder.py)
     ├── Lane sessions ...   one task per open SMTP session (lane.py)
     ├── _place_slowly ...   deliveries whose path is not known yet: DNS must not hold up the others
-    ├── _announce           signs of life: of us, of what we hold, of our connections
-    ├── _promote            what is due becomes ready
-    ├── _reclaim            what dead workers held
-    ├── _forward            deliveries on their way between shards
-    ├── _scan               lanes that were not in the news, or belong to nobody who is alive
+    ├── Rounds.run ...      signs of life; what is due, what the dead held, who has gone (rounds.py)
     └── Sweep.run           what has waited too long (sweep.py)
 
 Stopping has two phases: claim nothing more, give back what was not begun; then let sessions
@@ -26,7 +22,6 @@ import trio
 
 from relay.config import Config
 from relay.config.schema import Source
-from relay.errors import StoreError, StoreUnavailable
 from relay.events import EventLog
 from relay.model import Claim, Outcome
 from relay.store.gate import Gates
@@ -42,21 +37,20 @@ from relay.store.keys import (
 from relay.store.queue import Store
 from relay.store.suspension import Suspensions
 from workers.berth import Berth
-from workers.desk import ANNOUNCE, Desk, make_egresses
+from workers.desk import Desk, make_egresses
 from workers.ending import Ending
-from workers.feeder import Feeder, Nowhere, Surveyor
-from workers.feeder import Shut as ShutFeeder
+from workers.feeder import Feeder
 from workers.lane import Lane
+from workers.limbo import Nowhere, Shut, Surveyor
+from workers.rounds import Rounds
 from workers.route import NoAddress, Path, Router, find_family
 from workers.schedule import is_expired
 from workers.sweep import Sweep
 
 _log = logging.getLogger("outgate.worker")
 
-_PROMOTE = 1.0  # what others have deferred may be due before we know, s
-_FORWARD = 10.0
 _FAMILY = 300.0  # a site without addresses of a family is asked for them again after this long, s
-_FED_AT_ONCE = 4  # feeders, of those that wait for room
+_TAKEN_AT_ONCE = 10  # deliveries that a feeder takes when it has waited for room, about
 _LOOK_UPS = 200  # of sites, at a time
 _CROWDED = 1.0  # a host group with enough in hand is left alone for this long, s
 _TAGS = {make_tag(shard): shard for shard in range(SHARDS)}
@@ -107,14 +101,13 @@ class Pool:
         )
         self._lanes: dict[tuple[str, str], Lane] = {}  # by source and host group
         self._feeders: dict[tuple[str, str, str], Feeder] = {}  # by pool, pin and site
-        self._berths: dict[tuple[str, str], Berth] = {}  # by source and site
+        self.berths: dict[tuple[str, str], Berth] = {}  # by source and site
         self._starving: dict[Feeder, None] = {}  # feeders that found no room in this process
         self._expected = 0  # deliveries that claims under way may bring
         self._unproven = 0  # ... in hand, for sites that have taken nothing from us lately
         self._claims = 0
         self._look_ups = trio.Semaphore(_LOOK_UPS)
-        self._scan_bell = trio.Event()
-        self._announce_bell = trio.Event()
+        self._rounds = Rounds(self.desk, self)
         self._nursery: trio.Nursery | None = None  # while we work
 
     def __repr__(self) -> str:
@@ -132,7 +125,7 @@ class Pool:
         if kind == "lane":
             tag, _, lane = rest.partition(" ")
             if tag in _TAGS:
-                self._note(_TAGS[tag], lane)
+                self.note(_TAGS[tag], lane)
         elif kind in ("site", "again"):
             if kind == "again":
                 self._forget_rests(rest)
@@ -140,10 +133,10 @@ class Pool:
                 if feeder.site == rest:
                     feeder.ring()
         elif kind == "present":
-            self._announce_bell.set()
+            self._rounds.announce_now()
         else:
-            self._announce_bell.set()
-            self._scan_bell.set()
+            self._rounds.announce_now()
+            self._rounds.scan_now()
 
     def _forget_rests(self, site: str) -> None:
         for lane in self._lanes.values():
@@ -152,13 +145,10 @@ class Pool:
 
     async def run(self, stop: trio.Event) -> None:
         """Work until ``stop`` is set, then finish what is held."""
-        await self._announce_once()
+        await self._rounds.announce_first()
         async with trio.open_nursery() as background:
-            background.start_soon(self._announce)
-            background.start_soon(self._renew)
+            background.start_soon(self._rounds.run)
             background.start_soon(self.desk.watch_sources)
-            background.start_soon(self._every, self._settings.claim / 2, self._reclaim)
-            background.start_soon(self._every, _FORWARD, self._forward)
             try:
                 async with trio.open_nursery() as deliveries:
                     self._nursery = deliveries
@@ -171,8 +161,8 @@ class Pool:
 
     async def _take_in(self, stop: trio.Event) -> None:
         async with trio.open_nursery() as intake:
-            intake.start_soon(self._scan)
-            intake.start_soon(self._promote)
+            intake.start_soon(self._rounds.scan)
+            intake.start_soon(self._rounds.promote)
             intake.start_soon(Sweep(self.desk, self).run)
             await stop.wait()
             self.stopping = True
@@ -198,7 +188,7 @@ class Pool:
 
     # -- feeders ------------------------------------------------------------------------------
 
-    def _note(self, shard: int, lane: str) -> None:
+    def note(self, shard: int, lane: str) -> None:
         """A lane has something ready: let its feeder know, if it is ours to feed."""
         name = read_lane(lane)
         if self._nursery is None or self.stopping or not self._serves(name.pool, name.source):
@@ -222,7 +212,7 @@ class Pool:
                 pool, pin, site, desk=self.desk, hands=self,
                 start=self._spawn, look_ups=self._look_ups,
             )  # fmt: skip
-        kind = {NOWHERE: Nowhere, SHUT: ShutFeeder}.get(site, Feeder)
+        kind = {NOWHERE: Nowhere, SHUT: Shut}.get(site, Feeder)
         return kind(pool, pin, site, desk=self.desk, hands=self)
 
     async def _feed(self, key: tuple[str, str, str], feeder: Feeder) -> None:
@@ -246,14 +236,14 @@ class Pool:
 
     def find_berth(self, source: str, pool: str, site: str) -> Berth:
         """Return what a source has at a site."""
-        berth = self._berths.get((source, site))
+        berth = self.berths.get((source, site))
         if berth is None:
 
             def find_share() -> float:
                 weights = self.desk.find_weights(pool)
                 return weights.get(source, 1) / max(1, sum(weights.values()))
 
-            berth = self._berths[source, site] = Berth(
+            berth = self.berths[source, site] = Berth(
                 source,
                 self.desk.router.sites.find(site),
                 self.desk.gates,
@@ -265,9 +255,9 @@ class Pool:
 
     def _forget_idle(self) -> None:
         """Keep what is remembered of sites and host groups within bounds."""
-        if len(self._berths) > 2 * self._settings.in_flight:
+        if len(self.berths) > 2 * self._settings.in_flight:
             self._lanes = {k: lane for k, lane in self._lanes.items() if not lane.is_idle}
-            self._berths = {k: b for k, b in self._berths.items() if b.held or b.connections}
+            self.berths = {k: b for k, b in self.berths.items() if b.held or b.connections}
 
     def expect(self, count: int) -> None:
         """So many deliveries may come (negative: have come, or will not)."""
@@ -280,8 +270,12 @@ class Pool:
         self._starving[feeder] = None
 
     def _feed_starving(self) -> None:
-        """There is room: whoever waited longest for it may look. A few: each takes many."""
-        for feeder in list(itertools.islice(self._starving, _FED_AT_ONCE)):
+        """There is room: whoever waited longest for it may look, as many as can find some.
+
+        Not one by one: who looks and needs none wakes nobody.
+        """
+        count = max(1, self.find_room(proven=True) // _TAKEN_AT_ONCE)
+        for feeder in list(itertools.islice(self._starving, count)):
             del self._starving[feeder]
             feeder.ring()
 
@@ -463,107 +457,3 @@ class Pool:
         pinned = bool(read_lane(held.lane).source)
         await self.desk.ending.give_back(claim, source="" if pinned else None)
         self._finish(claim)
-
-    # -- background ---------------------------------------------------------------------------
-
-    async def _announce_once(self) -> None:
-        try:
-            for source in self.desk.sources.values():
-                await self.desk.try_source(source)
-            await self.desk.announce()
-            await self.desk.read_suspensions()
-            await self._store.tell("present")  # those who are here should not find out by and by
-        except (StoreUnavailable, StoreError) as error:
-            _log.warning("%s; trying again", error)
-
-    async def _announce(self) -> None:
-        while True:
-            self._announce_bell = trio.Event()
-            with trio.move_on_after(ANNOUNCE):
-                await self._announce_bell.wait()
-            try:
-                await self.desk.announce()
-                await self.desk.read_suspensions()
-            except (StoreUnavailable, StoreError) as error:
-                _log.warning("%s; trying again", error)
-
-    async def _renew(self) -> None:
-        """A sign of life for what we hold."""
-        while True:
-            await trio.sleep(self._settings.claim / 3)
-            try:
-                await self._store.renew([held.claim for held in self.held.values()])
-                await self._renew_slots()
-            except (StoreUnavailable, StoreError) as error:
-                _log.warning("cannot renew claims: %s", error)
-
-    async def _renew_slots(self) -> None:
-        for (source, site), berth in list(self._berths.items()):
-            if berth.connections:
-                pairs = [(source, connection) for connection in berth.connections]
-                berth.lost.update(await self.desk.gates.renew_slots(site, pairs))
-
-    async def _promote(self) -> None:
-        """Let what is due go, when it is."""
-        while True:
-            try:
-                wait = await self._store.promote_all()
-            except (StoreUnavailable, StoreError) as error:
-                _log.warning("%s; trying again", error)
-                wait = _PROMOTE
-            await trio.sleep(min(wait, _PROMOTE))
-
-    async def _scan(self) -> None:
-        """Look through all lanes: at the start, when news may have been missed, and now and then."""
-        while True:
-            self._scan_bell = trio.Event()
-            try:
-                await self.desk.read_suspensions()
-                for shard in range(SHARDS):
-                    for lane in await self._store.list_lanes(shard):
-                        self._note(shard, lane)
-                        await self._take_over(shard, lane)
-                for feeder in self.list_feeders():
-                    feeder.ring()
-            except (StoreUnavailable, StoreError) as error:
-                _log.warning("%s; trying again", error)
-                await trio.sleep(1)
-                continue
-            with trio.move_on_after(self._settings.claim / 2):
-                await self._scan_bell.wait()
-
-    async def _take_over(self, shard: int, lane: str) -> None:
-        """A lane that nobody alive serves: its source is gone, or its pool from the configuration.
-
-        A pool that is unknown here may be served elsewhere, while a new configuration is rolled
-        out; then somebody announces it.
-        """
-        name = read_lane(lane)
-        if name.source and not self.desk.is_served(name.pool, name.source):
-            await self._store.unpin(shard, lane)
-        elif name.pool not in self.desk.config.pool and not self.desk.is_served(name.pool):
-            pools = self.desk.config.pool
-            pool = next(
-                (t.pool for t in self.desk.config.tenant if t.name == name.tenant),
-                next(iter(pools)),
-            )
-            if await self._store.adopt(shard, lane, pool):
-                _log.warning("lane %s: its pool is served by nobody, %s takes it", lane, pool)
-
-    async def _every(self, seconds: float, role: Callable[[int], Awaitable[None]]) -> None:
-        """Do a role's round for all shards, from time to time."""
-        while True:
-            try:
-                for shard in range(SHARDS):
-                    await role(shard)
-            except (StoreUnavailable, StoreError) as error:
-                _log.warning("%s; trying again", error)
-            await trio.sleep(seconds)
-
-    async def _reclaim(self, shard: int) -> None:
-        for event in await self._store.reclaim(shard):
-            self.desk.events.write(event)
-
-    async def _forward(self, shard: int) -> None:
-        for delivery in await self._store.read_outbox(shard):
-            await self._store.forward(delivery)

@@ -25,6 +25,7 @@ _log = logging.getLogger("outgate.worker")
 _LONGEST = 60.0  # between two looks, s
 _QUEUES = 100  # of a lane, in a look; the next look begins where this one ended
 _DELIVERIES = 100  # of a queue
+_THOROUGH = 10  # looks; in one of so many, more than the head of a queue is looked at
 _HELD = (
     3600.0  # a session may take so long for a message (three times ten minutes, and transfer), s
 )
@@ -64,6 +65,7 @@ class Sweep:
         self._holder = holder
         self._settings = desk.config.delivery
         self._pause = min(_LONGEST, self._settings.expire / 4, self._settings.stalled / 2)
+        self._rounds = 0
         self._places: dict[tuple[int, str], int] = {}  # lane -> queue to begin with
         self._reported: dict[str, float] = {}  # what was reported stalled -> trio time
 
@@ -71,6 +73,7 @@ class Sweep:
         """Look from time to time, until cancelled."""
         while True:
             await trio.sleep(self._pause)
+            self._rounds += 1
             try:
                 for shard in range(SHARDS):
                     await self._look(shard)
@@ -95,20 +98,22 @@ class Sweep:
         before = self._desk.now() - self._settings.expire
         site = read_lane(lane).site
         for queue in queues:
-            start = "-"
+            # At the head is what came first, unless it was retried: mostly one look is enough.
+            start, limit = "-", _DELIVERIES if self._rounds % _THOROUGH == 0 else 1
             while True:
                 claims, start = await self._desk.store.seize(
                     queue,
                     token=self._holder.make_token(),
                     accepted_before=before,
                     start=start,
-                    limit=_DELIVERIES,
+                    limit=limit,
                 )
                 reason = await self._desk.gates.read_reason(site) if claims else ""
                 for claim in claims:
                     await self._desk.ending.end_expired(claim, reason)
                 if not claims or not start:
-                    break  # in the order in which they came: what follows is younger, or retried
+                    break
+                limit = _DELIVERIES
 
     # -- what does not move -------------------------------------------------------------------
 

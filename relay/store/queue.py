@@ -7,15 +7,12 @@
     bounce            claimed -> gone: failed for good, the sender has been told
     defer             claimed -> due -> ready again
     reclaim           claimed by somebody who died -> ready
-    promote           due -> ready, when its time has come; hurry: before
-    survey, assign    (a queue's site is looked up, and it changes lanes)
-    adopt, unpin      (a lane's pool or source is gone: others take it over)
+    promote ...       due -> ready, and queues change lanes (lanes.py)
 
 Each is one script, hence atomic and, with the server's append-only file, on disk when it returns.
 What a lost reply means for each stands at the method. See DESIGN.md beside this file.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,18 +23,11 @@ import trio
 from relay.config import Config
 from relay.errors import StoreError, StoreFull, StoreUnavailable
 from relay.events import decode_event
-from relay.model import Claim, Delivery, Envelope, read_home
-from relay.store.keys import (
-    SHARDS,
-    WAKE_CHANNEL,
-    find_shard,
-    make_key,
-    make_queue,
-    read_lane,
-    read_queue,
-)
+from relay.model import Claim, Delivery, read_home
+from relay.store.keys import find_shard, make_key, read_lane, read_queue
+from relay.store.lanes import Lanes
 from relay.store.link import Link, Part, Pending
-from relay.store.view import View
+from relay.store.slip import find_queue, make_slip, read_slip, write_record
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Delivery).decode
@@ -54,9 +44,6 @@ _BODY_MARGIN = 2 * 86_400
 # For how long an `accept` whose reply was lost is repeated, s. The sender waits ten minutes for
 # the answer to its final dot (RFC 5321 §4.5.3.2.6).
 _ACCEPT_PATIENCE = 120.0
-_PAGE = 1000  # lanes that are read in one go
-_PROMOTED = 200  # deliveries that `promote` moves in one go
-_HURRIED = 100  # deliveries that `hurry` moves in one go
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -72,63 +59,7 @@ class Claimed:
     left: int
 
 
-def _find_queue(delivery: Delivery) -> str:
-    return make_queue(delivery.tenant, delivery.domain, delivery.priority)
-
-
-class _Record(msgspec.Struct, frozen=True, array_like=True):
-    """What a slip holds beside its first line. The queue's name says tenant and domain."""
-
-    accepted: float  # first: scripts/queue/seize.lua reads it where it stands
-    envelope: Envelope
-    home: int
-    newline: bool
-
-
-_read_record = msgspec.msgpack.Decoder(_Record).decode
-
-
-def _write_record(delivery: Delivery) -> bytes:
-    record = _Record(delivery.accepted, delivery.envelope, delivery.home, delivery.newline)
-    return _encode(record)
-
-
-def _make_slip(delivery: Delivery, *, here: bool) -> bytes:
-    """Write a delivery as the scripts keep it (scripts/queue/_prelude.lua).
-
-    A million of them may wait: nothing is said twice.
-    """
-    flags = "a" * delivery.alone + "h" * here + "n" * delivery.notice or "-"
-    count = len(delivery.envelope.recipients)
-    numbers = f"{count} {delivery.size} {delivery.chunks} {flags} {delivery.pool} 0 0"
-    return f"{delivery.id} {numbers}\n".encode("ascii") + _write_record(delivery)
-
-
-def _read_slip(queue: bytes, slip: bytes) -> tuple[Delivery, int]:
-    """Read a slip; with it the attempts so far."""
-    head, _, rest = slip.partition(b"\n")
-    identity, _, size, chunks, flags, pool, attempts, _ = head.decode("ascii").split(" ")
-    record = _read_record(rest)
-    place = read_queue(queue.decode())
-    delivery = Delivery(
-        id=identity,
-        tenant=place.tenant,
-        pool=pool,
-        domain=place.domain,
-        envelope=record.envelope,
-        size=int(size),
-        chunks=int(chunks),
-        accepted=record.accepted,
-        home=record.home,
-        alone="a" in flags,
-        newline=record.newline,
-        notice="n" in flags,
-        priority=place.priority,
-    )
-    return delivery, int(attempts)
-
-
-class Store(View):
+class Store(Lanes):
     """The transitions, over one link, and what a View can tell. Seconds and octets throughout."""
 
     def __init__(self, link: Link, config: Config) -> None:
@@ -187,9 +118,9 @@ class Store(View):
                 distant.append(delivery)
             arguments += (
                 delivery.id,
-                _find_queue(delivery),
+                find_queue(delivery),
                 delivery.pool,
-                _make_slip(delivery, here=True) if here else b"",
+                make_slip(delivery, here=True) if here else b"",
                 b"" if here else _encode(delivery),
             )
         key = make_key(first.home, "body", first.message_id, 0) if apart else ""
@@ -256,9 +187,9 @@ class Store(View):
             "enqueue",
             make_key(shard, "ledger"),
             delivery.id,
-            _find_queue(delivery),
+            find_queue(delivery),
             delivery.pool,
-            _make_slip(delivery, here=False),
+            make_slip(delivery, here=False),
             self._body_lifetime,
         )
         await self.link.call("HDEL", make_key(delivery.home, "outbox"), delivery.id)
@@ -285,47 +216,11 @@ class Store(View):
         pool = read_lane(lane).pool  # another than the slip's, when that has been adopted
         claims = []
         for source, queue, slip, previous, body in found:
-            delivery, attempts = _read_slip(queue, slip)
+            delivery, attempts = read_slip(queue, slip)
             if delivery.pool != pool:
                 delivery = msgspec.structs.replace(delivery, pool=pool)
             claims.append((source, Claim(delivery, shard, token, attempts, body or None, previous)))
         return Claimed(claims, left)
-
-    async def tell(self, news: str) -> None:
-        """Publish something to all workers (workers/pool.py, ``ring``)."""
-        await self.link.call("PUBLISH", WAKE_CHANNEL, news)
-
-    async def count_ready(self, places: Sequence[tuple[int, str]]) -> list[int]:
-        """Return for lanes, each with its shard, how many deliveries are ready, about."""
-        asked = [
-            self.link.start("count", make_key(shard, "ledger"), lane) for shard, lane in places
-        ]
-        return [await count.wait() for count in asked]
-
-    async def survey(
-        self, shard: int, lane: str, *, limit: int, patience: float
-    ) -> tuple[list[str], float | None]:
-        """Return queues of a lane whose site is to be looked up; others leave them alone meanwhile.
-
-        With them the seconds until there is another one, None: no more.
-        """
-        wait, *queues = await self.link.run(
-            "survey", make_key(shard, "ledger"), lane, limit, int(patience * 1000)
-        )
-        return [queue.decode() for queue in queues], None if wait < 0 else wait / 1000
-
-    async def assign(self, shard: int, queue: str, lane: str, site: str) -> None:
-        """Move a queue from a lane to the same one of another site."""
-        pool = read_lane(lane).pool
-        await self.link.run("assign", make_key(shard, "ledger"), queue, pool, lane, site)
-
-    async def pause(self, shard: int, queue: str, lane: str, wait: float) -> None:
-        """Leave a queue alone for ``wait`` seconds."""
-        await self.link.run("pause", make_key(shard, "ledger"), queue, lane, int(wait * 1000))
-
-    async def reopen(self, shard: int, lane: str) -> int:
-        """Let suspended queues go whose suspension has ended; return how many are suspended."""
-        return int(await self.link.run("reopen", make_key(shard, "ledger"), lane))
 
     async def seize(
         self,
@@ -383,36 +278,9 @@ class Store(View):
     def _read_claims(self, shard: int, found: Sequence[Any], token: str) -> list[Claim]:
         claims = []
         for _, queue, slip, previous, _ in found:
-            delivery, attempts = _read_slip(queue, slip)
+            delivery, attempts = read_slip(queue, slip)
             claims.append(Claim(delivery, shard, token, attempts, None, previous))
         return claims
-
-    async def list_unserved(self, shard: int, seconds: float) -> list[tuple[str, float]]:
-        """Return lanes that were not served for so long, and when last, s since 1970; 100 at most."""
-        now, microseconds = await self.link.call("TIME")
-        latest = int(now) * 1000 + int(microseconds) // 1000 - int(seconds * 1000)
-        flat = await self.link.call(
-            "ZRANGEBYSCORE", make_key(shard, "lanes"), "-inf", latest, "WITHSCORES", "LIMIT", 0, 100
-        )
-        pairs = zip(flat[::2], flat[1::2], strict=True)
-        return [(lane.decode(), float(served) / 1000) for lane, served in pairs]
-
-    async def list_round(self, shard: int, lane: str, first: int, count: int) -> list[str]:
-        """Return queues of a lane, whoever was served longest ago first."""
-        key = make_key(shard, "round", lane)
-        queues = await self.link.call("ZRANGE", key, first, first + count - 1)
-        return [queue.decode() for queue in queues]
-
-    async def list_lanes(self, shard: int) -> list[str]:
-        """Return the lanes of a shard that have something ready."""
-        lanes: list[str] = []
-        while True:
-            first = len(lanes)
-            key = make_key(shard, "lanes")
-            piece = await self.link.call("ZRANGE", key, first, first + _PAGE - 1)
-            lanes += [lane.decode() for lane in piece]
-            if len(piece) < _PAGE:
-                return lanes
 
     async def read_part(self, delivery: Delivery, part: int) -> bytes | None:
         """Return a part of a message's bytes, None when it is gone."""
@@ -472,7 +340,7 @@ class Store(View):
             "defer",
             claim,
             max(0, int(wait * 1000)),
-            _write_record(rest) if rest else b"",
+            write_record(rest) if rest else b"",
             len((rest or claim.delivery).envelope.recipients),
             delivered,
             bounced,
@@ -555,29 +423,3 @@ class Store(View):
             if event["next"] == "assume-delivered":
                 message_id = str(event["id"])
                 await self._release(read_home(message_id), message_id, str(event["delivery"]))
-
-    async def promote_all(self) -> float:
-        """Let what is due anywhere go; return the seconds until more is (infinity for never)."""
-        keys = [make_key(shard, "ledger") for shard in range(SHARDS)]
-        asked = [self.link.start("promote", key, _PROMOTED) for key in keys]
-        waits = [await reply.wait() for reply in asked]
-        return min((wait / 1000 for wait in waits if wait >= 0), default=math.inf)
-
-    async def hurry(self, queue: str, *, ahead: float) -> int:
-        """Let what a queue holds for within ``ahead`` seconds go now; return how many."""
-        shard = find_shard(read_queue(queue).domain)
-        moved = 0
-        while True:
-            key = make_key(shard, "ledger")
-            piece = int(await self.link.run("hurry", key, queue, int(ahead * 1000)))
-            moved += piece
-            if piece < _HURRIED:
-                return moved
-
-    async def adopt(self, shard: int, lane: str, pool: str, *, limit: int = 100) -> int:
-        """Move queues of a lane to another pool's; return how many."""
-        return int(await self.link.run("adopt", make_key(shard, "ledger"), lane, pool, limit))
-
-    async def unpin(self, shard: int, lane: str, *, limit: int = 100) -> int:
-        """Let any source have what waits for one that does not come; return how many moved."""
-        return int(await self.link.run("unpin", make_key(shard, "ledger"), lane, limit))

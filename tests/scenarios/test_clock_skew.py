@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-import workers.pool
+import workers.rounds
 from relay.store.suspension import Suspension, Suspensions
 from tests.kit.peer import open_host
 from tests.kit.redis import Server
@@ -22,7 +22,7 @@ _ahead = ContextVar("ahead", default=0.0)  # of the tasks of one worker
 @pytest.fixture(autouse=True)
 def skewed_time(monkeypatch: pytest.MonkeyPatch) -> None:
     right = time.time
-    monkeypatch.setattr(workers.pool, "ANNOUNCE", 0.1)
+    monkeypatch.setattr(workers.rounds, "ANNOUNCE", 0.1)
     monkeypatch.setattr(time, "time", lambda: right() + _ahead.get())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-import workers.pool
+import workers.rounds
 from tests.kit.peer import ScriptedHost, open_host
 from tests.kit.redis import Server
 from tests.kit.works import SOURCES, Works, make_config, open_works
@@ -41,7 +41,7 @@ async def open_two(
 
 @pytest.fixture(autouse=True)
 def quick_presence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers.pool, "ANNOUNCE", 0.1)
+    monkeypatch.setattr(workers.rounds, "ANNOUNCE", 0.1)
 
 
 def find_most(times: Sequence[float], seconds: float) -> int:

@@ -7,7 +7,7 @@ import trio
 
 import relay.store.gate
 import workers.desk
-import workers.pool
+import workers.rounds
 from tests.kit.peer import open_host
 from tests.kit.redis import Server
 from tests.kit.works import SOURCES, make_config, open_works
@@ -18,7 +18,7 @@ TWO = {name: SOURCES[name] for name in "ab"}
 @pytest.fixture(autouse=True)
 def quick_presence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was not heard of for half a second is gone."""
-    monkeypatch.setattr(workers.pool, "ANNOUNCE", 0.1)
+    monkeypatch.setattr(workers.rounds, "ANNOUNCE", 0.1)
     monkeypatch.setattr(relay.store.gate, "PRESENCE", 0.5)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-import workers.pool
+import workers.rounds
 from relay.store.suspension import Suspension, Suspensions
 from tests.kit.peer import ScriptedHost, open_host
 from tests.kit.redis import Server
@@ -29,7 +29,7 @@ def count_shares(host: ScriptedHost) -> dict[str, int]:
 async def test_shares_hold_over_all_workers(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crews: list[str]
 ) -> None:
-    monkeypatch.setattr(workers.pool, "ANNOUNCE", 0.1)
+    monkeypatch.setattr(workers.rounds, "ANNOUNCE", 0.1)
     async with open_host() as host, AsyncExitStack() as stack:
         routes = {"y.test": [host.make_host()]}
         config = make_config(tmp_path, routes=routes, weights=WEIGHTS, addresses=SOURCES)
