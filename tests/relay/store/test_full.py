@@ -138,7 +138,9 @@ async def test_gates_let_mail_out(server: Server, store: Store) -> None:
 
     assert await gates.announce("source:a") == {"source:a"}
     assert (await gates.reserve(limits, "default", 3, wants, {"a": 1})).grants[0].count == 3
-    await store.link.run("refund", make_key(find_shard("x"), "rests", "x"), "default", "x", "", "")
+    await store.link.run(
+        "refund", make_key(find_shard("x"), "rests", "x"), "default", "x", "", "", ""
+    )
     assert (await gates.charge_tenant("t", rates, 3))[0] == 3
     assert await gates.take_slot(limits, "a", "c", 2)
     assert await gates.renew_slots("x", [("a", "c")]) == []
