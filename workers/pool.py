@@ -11,7 +11,6 @@ Stopping has two phases: claim nothing more, give back what was not begun; then 
 finish what they hold, for at most the grace time.
 """
 
-import itertools
 import logging
 import math
 import os
@@ -42,6 +41,7 @@ from workers.ending import Ending
 from workers.feeder import Feeder
 from workers.lane import Lane
 from workers.limbo import Nowhere, Shut, Surveyor
+from workers.room import Room
 from workers.rounds import Rounds
 from workers.route import NoAddress, Path, Router, find_family
 from workers.schedule import is_expired
@@ -50,7 +50,6 @@ from workers.sweep import Sweep
 _log = logging.getLogger("outgate.worker")
 
 _FAMILY = 300.0  # a site without addresses of a family is asked for them again after this long, s
-_TAKEN_AT_ONCE = 10  # deliveries that a feeder takes when it has waited for room, about
 _LOOK_UPS = 200  # of sites, at a time
 _CROWDED = 1.0  # a host group with enough in hand is left alone for this long, s
 _TAGS = {make_tag(shard): shard for shard in range(SHARDS)}
@@ -102,9 +101,7 @@ class Pool:
         self._lanes: dict[tuple[str, str], Lane] = {}  # by source and host group
         self._feeders: dict[tuple[str, str, str], Feeder] = {}  # by pool, pin and site
         self.berths: dict[tuple[str, str], Berth] = {}  # by source and site
-        self._starving: dict[Feeder, None] = {}  # feeders that found no room in this process
-        self._expected = 0  # deliveries that claims under way may bring
-        self._unproven = 0  # ... in hand, for sites that have taken nothing from us lately
+        self._room = Room(config.delivery.in_flight)
         self._claims = 0
         self._look_ups = trio.Semaphore(_LOOK_UPS)
         self._rounds = Rounds(self.desk, self)
@@ -226,13 +223,8 @@ class Pool:
         return list(self._feeders.values())
 
     def find_room(self, *, proven: bool) -> int:
-        """Return how many deliveries more the process can hold.
-
-        Sites that have taken nothing from us yet may be many that hang: they share one half.
-        """
-        most = self._settings.in_flight
-        room = most - len(self.held) - self._expected
-        return room if proven else min(room, max(1, most // 2) - self._unproven)
+        """Return how many deliveries more the process can hold."""
+        return self._room.find(proven=proven)
 
     def find_berth(self, source: str, pool: str, site: str) -> Berth:
         """Return what a source has at a site."""
@@ -261,23 +253,11 @@ class Pool:
 
     def expect(self, count: int) -> None:
         """So many deliveries may come (negative: have come, or will not)."""
-        self._expected += count
-        if count < 0:
-            self._feed_starving()
+        self._room.expect(count)
 
     def starve(self, feeder: Feeder) -> None:
         """Ring the feeder when the process has room again."""
-        self._starving[feeder] = None
-
-    def _feed_starving(self) -> None:
-        """There is room: whoever waited longest for it may look, as many as can find some.
-
-        Not one by one: who looks and needs none wakes nobody.
-        """
-        count = max(1, self.find_room(proven=True) // _TAKEN_AT_ONCE)
-        for feeder in list(itertools.islice(self._starving, count)):
-            del self._starving[feeder]
-            feeder.ring()
+        self._room.starve(feeder)
 
     def make_token(self) -> str:
         """Return a token that was never used."""
@@ -295,7 +275,7 @@ class Pool:
         if berth is not None:
             berth.held += 1
         proven = berth is not None and berth.is_proven
-        self._unproven += not proven
+        self._room.take(proven=proven)
         now = trio.current_time()
         self.held[claim.delivery.id] = Held(claim, feeder, lane, berth, proven, now)
         self._place(claim, self.desk.sources.get(source))
@@ -308,13 +288,11 @@ class Pool:
         del self.held[claim.delivery.id]
         if held.berth is not None:
             held.berth.held -= 1
-        self._unproven -= not held.proven
         # Not the one that claimed it: that may have had nothing more, and another come after it.
         feeder = held.feeder
         feeder = self._feeders.get((feeder.pool, feeder.pin, feeder.site), feeder)
         feeder.make_room()
-        if self._starving:
-            self._feed_starving()
+        self._room.leave(proven=held.proven)
 
     def _place(self, claim: Claim, source: Source | None) -> None:
         """Give a claim to a lane: now if the path is known, otherwise as soon as it is."""
