@@ -25,6 +25,15 @@ class Script:
         return f"<Script {self.name}>"
 
 
+# Milliseconds on the server's clock: the only clock that limits and leases go by.
+_CLOCK = """\
+local function clock()
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+"""
+
+
 def _make_key_functions(source: str) -> str:
     """Return the functions that a script needs: making each costs every call."""
     lines = [
@@ -38,7 +47,7 @@ def _make_key_functions(source: str) -> str:
         parameters = ", ".join("abc"[:parts])
         suffix = "".join(f" .. ':' .. {letter}" for letter in "abc"[:parts])
         lines.append(f"local function {name}_key({parameters}) return TAG .. ':{name}'{suffix} end")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + _CLOCK
 
 
 def _load() -> dict[str, Script]:

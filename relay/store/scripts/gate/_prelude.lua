@@ -1,14 +1,8 @@
--- What all gates share: time, leases of connections, meters of rates. Before this file come `call`,
+-- What all gates share: time, leases of connections, meters of rates. Before this file come `call`, `clock`,
 -- TAG, WAKE and the key functions (keys.py, scripts.py).
 
 local NEVER = math.huge
 local MEMORY = 3600000 -- an idle rotation is forgotten after this long, ms
-
--- Milliseconds on the server's clock: the only clock that limits go by.
-local function clock()
-  local time = call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 
 -- As in scripts/queue: what lets mail out must not be refused by a full server.
 local function pass_when_full()

@@ -1,11 +1,5 @@
--- What all transitions of deliveries share. Before this file come `call`, TAG, WAKE and the key
+-- What all transitions of deliveries share. Before this file come `call`, `clock`, TAG, WAKE and the key
 -- functions (keys.py, scripts.py).
-
--- Milliseconds on the server's clock: the only clock that limits and leases go by.
-local function clock()
-  local time = call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 
 -- A full server refuses a script's first write if it could cost memory ("denyoom"), and lets the
 -- rest pass. What makes room again must not be refused: it begins with a write that costs none.
