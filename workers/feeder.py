@@ -37,7 +37,6 @@ _INLINE = 32 * 1024  # bodies up to this size come with the claim; Lua copies th
 PAUSE = 0.010
 # News can be missed (it is published once, to whoever listens): look anyway, s.
 LOOK = 30.0
-_NEAR = 0.5
 _FRESH = 20  # deliveries that a lane in the news may hold, if nobody else has a right to some
 _RECOUNTED = 32  # lanes; with more there is so much that the count does not matter
 _TURN = 0.4  # who has a turn takes it within this time, if it has any room, s
@@ -140,8 +139,7 @@ class Feeder:
                 _log.exception("site %s: trying again", self.site)
                 wait = TROUBLE
             if wait > 0:
-                # Without a reason that somebody named, what we wait for is our own, and near.
-                with trio.move_on_after(min(wait, LOOK if self.why else _NEAR)):
+                with trio.move_on_after(min(wait, LOOK)):
                     await self._bell.wait()
         self._times.clear()
         self._running = False

@@ -18,12 +18,15 @@ class Room:
         self._starving: dict[Feeder, None] = {}  # who found no room, the longest first
 
     def find(self, *, proven: bool) -> int:
-        """Return how many deliveries more there is room for.
+        """Return how many deliveries more there is room for, at least 0.
 
-        Sites that have taken nothing from us yet may be many that hang: they share one half.
+        What has come with a claim is counted twice until the claim is done with. Sites that have
+        taken nothing from us yet may be many that hang: they share one half.
         """
         room = self._most - self._held - self._expected
-        return room if proven else min(room, max(1, self._most // 2) - self._unproven)
+        if not proven:
+            room = min(room, max(1, self._most // 2) - self._unproven)
+        return max(0, room)
 
     def expect(self, count: int) -> None:
         """So many deliveries may come (negative: have come, or will not)."""

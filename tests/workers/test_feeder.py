@@ -34,7 +34,7 @@ class Hands:
         self._pool = works.pool
 
     def find_room(self, *, proven: bool) -> int:
-        return self.room - len(self.taken) - self.expected
+        return max(0, self.room - len(self.taken) - self.expected)
 
     def find_berth(self, source: str, pool: str, site: str) -> Berth:
         berth = self._pool.find_berth(source, pool, site)
@@ -181,6 +181,25 @@ async def test_no_room_no_claim(works: Works) -> None:
     assert hands.taken == []
     assert hands.starving == [feeder]
     assert len(feeder.places) == 1
+
+
+async def test_with_more_expected_than_there_is_room_for_it_waits_to_be_rung(works: Works) -> None:
+    """Asked for less than nothing the gate grants nothing and names no reason: nobody would ring."""
+    await post(works, 3, "y.test")
+    pool = works.pool
+    feeder = Feeder("default", "", SITE, desk=pool.desk, hands=pool)
+    for shard in range(SHARDS):
+        for lane in await works.store.list_lanes(shard):
+            feeder.add((shard, lane))
+    most = pool.find_room(proven=True)
+    pool.expect(most)  # claims of others
+    pool.expect(most)  # which have brought all of it
+    ring = trio.Event()
+    feeder.ring = ring.set  # type: ignore[method-assign]
+    await feed(feeder)  # it has never asked: it is overdue
+    assert not ring.is_set()
+    pool.expect(-most)
+    assert ring.is_set()
 
 
 async def test_stopping_it_claims_nothing(works: Works) -> None:
