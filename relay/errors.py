@@ -13,7 +13,7 @@ OutgateError
     ├── PeerSilent         the far side took longer than the protocol allows
     └── TlsFailed          the handshake, or the verification of the peer, failed
 
-``workers.resolver`` adds two of its own, NameNotFound and NameUnavailable.
+``relay.net.resolver`` adds two of its own, NameNotFound and NameUnavailable.
 """
 
 

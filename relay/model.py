@@ -29,6 +29,9 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     smtputf8: bool = False  # RFC 6531
     ret: bytes = b""  # RET=: b"", b"FULL" or b"HDRS" (RFC 3461)
     envid: bytes = b""  # ENVID=, xtext
+    # What the sender asks of TLS on the whole way (RFC 8689): "required" (REQUIRETLS), "optional"
+    # (the header field TLS-Required: No: delivery matters more), or nothing.
+    tls: str = ""
 
 
 class Delivery(msgspec.Struct, frozen=True, array_like=True):

@@ -26,7 +26,7 @@ import trio
 from relay.config import Config, Endpoint
 from relay.config.schema import Route, TlsLevel
 from relay.model import Blame, Disposition, Outcome
-from workers.resolver import Mx, NameNotFound, NameUnavailable, Resolver
+from relay.net.resolver import Mx, NameNotFound, NameUnavailable, Resolver
 from workers.site import Sites, matches_any
 
 MAX_HOSTS = 5  # of one domain; RFC 5321 §5.1 asks for at least two addresses to be tried
@@ -193,7 +193,7 @@ class Router:
 
     async def _follow_mx(self, domain: str, family: socket.AddressFamily | None) -> _Plan | Outcome:
         try:
-            records = await self._resolver.find_mx(domain)
+            records = (await self._resolver.find_mx(domain)).records
         except NameNotFound as error:
             return _refuse("5.1.2", str(error))
         except NameUnavailable as error:
@@ -266,7 +266,7 @@ class Router:
 
         async def look_up(name: str) -> None:
             try:
-                found[name] = await self._resolver.find_addresses(name, family)
+                found[name] = (await self._resolver.find_addresses(name, family)).records
             except NameNotFound:
                 found[name] = ()
             except NameUnavailable as error:

@@ -15,6 +15,7 @@ from relay.config.schema import Source
 from relay.errors import SourceUnusable, StartError
 from relay.events import EventLog
 from relay.net.egress import make_egress
+from relay.net.resolver import Resolver
 from relay.net.tls import make_client_context
 from relay.ready import say_ready
 from relay.signals import wait_for_stop
@@ -24,7 +25,6 @@ from relay.store.keys import WAKE_CHANNEL
 from relay.store.link import Bell, Link
 from relay.store.queue import Store
 from workers.pool import Pool
-from workers.resolver import Resolver
 from workers.route import Router
 
 _log = logging.getLogger("outgate.worker")

@@ -4,27 +4,18 @@ Everything that is wrong is reported at once, each problem with the path of its 
 expected; nothing listens before this has passed.
 """
 
-import ipaddress
 import os
-import re
 import socket
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from relay.config.schema import Config, Delivery, IngressTls, Section, Site, Source, Tenant
+from relay.config.problems import find_problems, find_site_problems
+from relay.config.schema import Config, Ingress, Section, Site, Source, Tenant, TlsReports
 from relay.config.shape import PARSERS, find_mismatches
-from relay.config.units import Seconds, parse_network, parse_proxy
 from relay.errors import ConfigError
-
-# Domain names in A-labels; RFC 1035 §2.3.1 with the underscore that the wild has.
-_DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")  # fmt: skip
-_FIELD = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 §2.2: field-name
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-# RFC 5321 §4.1.2: Dot-string, not Quoted-string; UTF-8 as RFC 6531 §3.3 has it. Or the star.
-_LOCAL = re.compile(r"\*|[^\x00-\x20\x7f\"(),:;<>@\[\\\]*]{1,64}")
 
 
 def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Config:
@@ -73,7 +64,7 @@ def read_sites(document: dict[str, object]) -> tuple[Site, ...]:
         raise ConfigError(problems)
     found = msgspec.convert(document, _Sites, dec_hook=_decode)
     sites = tuple(map(_normalise, found.site))
-    if problems := list(_site_problems(sites)):
+    if problems := list(find_site_problems(sites)):
         raise ConfigError(problems)
     return sites
 
@@ -89,15 +80,7 @@ def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> 
         return str(base / path) if path else ""
 
     replace = msgspec.structs.replace
-    ingress = replace(
-        config.ingress,
-        hostname=config.ingress.hostname or socket.getfqdn(),
-        tls=replace(
-            config.ingress.tls,
-            certificate=absolute(config.ingress.tls.certificate),
-            key=absolute(config.ingress.tls.key),
-        ),
-    )
+    ingress = _complete_ingress(config.ingress, absolute)
     sources = config.source or (Source(name="default", address="0.0.0.0"),)  # noqa: S104
     log = config.log
     if log.events != "stdout":
@@ -122,7 +105,38 @@ def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> 
         site=tuple(map(_normalise, config.site)),
         route=tuple(replace(r, domains=tuple(d.lower() for d in r.domains)) for r in config.route),
         delivery=replace(config.delivery, ca_file=absolute(config.delivery.ca_file)),
+        tls_reports=_complete_reports(config.tls_reports, ingress.hostname, absolute),
         log=log,
+    )
+
+
+def _complete_ingress(ingress: Ingress, absolute: Callable[[str], str]) -> Ingress:
+    replace, tls = msgspec.structs.replace, ingress.tls
+    return replace(
+        ingress,
+        hostname=ingress.hostname or socket.getfqdn(),
+        tls=replace(
+            tls,
+            certificate=absolute(tls.certificate),
+            key=absolute(tls.key),
+            more=tuple(
+                replace(pair, certificate=absolute(pair.certificate), key=absolute(pair.key))
+                for pair in tls.more
+            ),
+        ),
+    )
+
+
+def _complete_reports(
+    reports: TlsReports, hostname: str, absolute: Callable[[str], str]
+) -> TlsReports:
+    sender = reports.sender or f"tls-reports@{hostname}"
+    return msgspec.structs.replace(
+        reports,
+        organization=reports.organization or hostname,
+        sender=sender,
+        contact=reports.contact or sender,
+        dkim_key_file=absolute(reports.dkim_key_file),
     )
 
 
@@ -145,225 +159,3 @@ def _normalise(site: Site) -> Site:
         mx=tuple(m.lower().rstrip(".") for m in site.mx),
         domains=tuple(d.lower() for d in site.domains),
     )
-
-
-def find_problems(config: Config) -> Iterator[str]:
-    """Yield what the types cannot say: references, ranges, names, files."""
-    yield from _ranges(config)
-    if config.store.url and not config.store.url.startswith(("redis://", "rediss://", "unix://")):
-        yield "store.url: expected redis://HOST:PORT/0, rediss://... or unix:///PATH"
-    if not config.ingress.listen:
-        yield "ingress.listen: expected at least one address"
-    if not _DOMAIN.fullmatch(config.ingress.hostname.lower()):
-        yield f"ingress.hostname: expected a host name, got {config.ingress.hostname!r}"
-    yield from _tls_problems(config.ingress.tls)
-    yield from _tenant_problems(config)
-    yield from _source_problems(config)
-    for number, route in enumerate(config.route):
-        if not route.hosts or not route.domains:
-            yield f"route[{number}]: expected at least one domain and one host"
-        yield from _patterns(f"route[{number}].domains", route.domains)
-    yield from _site_problems(config.site)
-    yield from _delivery_problems(config.delivery)
-
-
-def _ranges(config: Config) -> Iterator[str]:
-    """Numbers that would make a service stand still or eat the machine."""
-    for path, value, low, high in (
-        ("ingress.processes", config.ingress.processes, 1, 256),
-        ("ingress.max_recipients", config.ingress.max_recipients, 100, 100_000),
-        ("ingress.max_connections", config.ingress.max_connections, 1, 1_000_000),
-        ("ingress.max_message", config.ingress.max_message, 65_536, 1 << 30),
-        ("ingress.command_timeout", config.ingress.command_timeout, 1, 3600),
-        ("ingress.data_timeout", config.ingress.data_timeout, 1, 3600),
-        ("delivery.processes", config.delivery.processes, 1, 256),
-        ("delivery.in_flight", config.delivery.in_flight, 1, 1_000_000),
-        ("delivery.connections", config.delivery.connections, 1, 10_000),
-        ("delivery.messages_per_connection", config.delivery.messages_per_connection, 1, 1_000_000),
-        ("delivery.claim", config.delivery.claim, 1, 86_400),
-        ("delivery.expire", config.delivery.expire, 1, 90 * 86_400),
-        ("delivery.stalled", config.delivery.stalled, 1, 90 * 86_400),
-        ("delivery.suppress_after", config.delivery.suppress_after, 0, 100),
-        ("delivery.suppress_for", config.delivery.suppress_for, 1, 3660 * 86_400),
-        ("delivery.port", config.delivery.port, 1, 65_535),
-        ("store.memory_mark", config.store.memory_mark, 0.1, 1),
-        ("delivery.grace", config.delivery.grace, 0, 3600),
-        ("delivery.idle", config.delivery.idle, 0, 3600),
-        ("store.timeout", config.store.timeout, 0.1, 600),
-        ("store.max_memory", config.store.max_memory, 16 << 20, 1 << 42),
-        ("dns.timeout", config.dns.timeout, 0.1, 300),
-    ):
-        if not low <= value <= high:
-            unit = " seconds" if isinstance(value, Seconds) else ""
-            yield f"{path}: expected {low} to {high}{unit}, got {value}"
-
-
-def _delivery_problems(delivery: Delivery) -> Iterator[str]:
-    if not delivery.retry:
-        yield "delivery.retry: expected at least one duration"
-    yield from _waits("delivery.retry", delivery.retry)
-    if delivery.delay_notice and delivery.delay_notice >= delivery.expire:
-        yield (
-            f"delivery.delay_notice: expected less than delivery.expire ({delivery.expire} "
-            f"seconds), or 0 for never, got {delivery.delay_notice}"
-        )
-    if delivery.ca_file and not Path(delivery.ca_file).is_file():
-        yield f"delivery.ca_file: no such file: {delivery.ca_file}"
-
-
-def _waits(path: str, waits: tuple[Seconds, ...]) -> Iterator[str]:
-    if any(wait < 1 for wait in waits):
-        yield f"{path}: expected waits of at least 1s"
-
-
-def _site_problems(sites: tuple[Site, ...]) -> Iterator[str]:
-    names: set[str] = set()
-    for number, site in enumerate(sites):
-        path = f"site[{number}]"
-        if not _NAME.fullmatch(site.name) or site.name in names:
-            yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {site.name!r}"
-        names.add(site.name)
-        yield from _patterns(f"{path}.mx", site.mx)
-        yield from _patterns(f"{path}.domains", site.domains)
-        yield from _waits(f"{path}.retry", site.retry)
-        for place, limits in ((path, site), (f"{path}.source", site.source)):
-            for key in ("connections", "messages_per_connection"):
-                value: int | None = getattr(limits, key)
-                # To let nothing through is what `outgate suspend` is for; it can be undone.
-                if value is not None and not 1 <= value <= 1_000_000:
-                    yield f"{place}.{key}: expected 1 to 1000000, got {value}"
-
-
-def _tls_problems(tls: IngressTls) -> Iterator[str]:
-    for name, path in (("certificate", tls.certificate), ("key", tls.key)):
-        if path and not Path(path).is_file():
-            yield f"ingress.tls.{name}: no such file: {path}"
-    if bool(tls.certificate) != bool(tls.key):
-        yield "ingress.tls: expected both certificate and key, got one of them"
-    if tls.required and not tls.certificate:
-        yield "ingress.tls.required: needs a certificate and a key"
-
-
-def _tenant_problems(config: Config) -> Iterator[str]:
-    owners: dict[str, str] = {}
-    names: set[str] = set()
-    for number, tenant in enumerate(config.tenant):
-        path = f"tenant[{number}]"
-        if not _NAME.fullmatch(tenant.name) or tenant.name in names:
-            yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {tenant.name!r}"
-        names.add(tenant.name)
-        if not tenant.domains:
-            yield f"{path}.domains: expected at least one domain"
-        for domain in tenant.domains:
-            if not _DOMAIN.fullmatch(domain):
-                yield f"{path}.domains: expected a domain (in A-labels), got {domain!r}"
-            if owners.setdefault(domain, tenant.name) != tenant.name:
-                yield f"{path}.domains: {domain} belongs to tenant {owners[domain]!r} already"
-        yield from _proof_problems(path, tenant)
-        yield from _priority_problems(path, tenant)
-        if tenant.pool not in config.pool:
-            yield f"{path}.pool: no [pool.{tenant.pool}]; there is {', '.join(config.pool)}"
-
-
-def _proof_problems(path: str, tenant: Tenant) -> Iterator[str]:
-    if tenant.header and not _FIELD.fullmatch(tenant.header):
-        yield f"{path}.header: expected the name of a header field, got {tenant.header!r}"
-    for network in tenant.networks:
-        try:
-            if network != "google":
-                parse_network(network)
-        except ValueError as error:
-            yield f"{path}.networks: {error}"
-    if tenant.proof:
-        # Ignoring a demand for proof would open the relay: better not to start.
-        yield (
-            f"{path}.proof: {', '.join(tenant.proof)} cannot be checked by this version; "
-            "leave proof empty, and give the tenant networks that nobody else sends from"
-        )
-
-
-def _priority_problems(path: str, tenant: Tenant) -> Iterator[str]:
-    name = tenant.priority_header
-    if name and not _FIELD.fullmatch(name):
-        yield f"{path}.priority_header: expected the name of a header field, got {name!r}"
-    for number, rule in enumerate(tenant.priority_rule):
-        here = f"{path}.priority_rule[{number}].senders"
-        if not rule.senders:
-            yield f"{here}: expected at least one sender"
-        for sender in rule.senders:
-            local, _, domain = sender.rpartition("@")
-            # One star, for the whole of the local part: more would ask for a language.
-            if not domain or not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain):
-                yield f'{here}: expected "news@acme.example" or "*@acme.example", got {sender!r}'
-
-
-def _source_problems(config: Config) -> Iterator[str]:
-    names: set[str] = set()
-    for number, source in enumerate(config.source):
-        if not _NAME.fullmatch(source.name) or source.name in names:
-            yield f"source[{number}].name: expected a name of its own, got {source.name!r}"
-        names.add(source.name)
-        try:
-            ipaddress.ip_address(source.address)
-        except ValueError:
-            yield f"source[{number}].address: expected an IP address, got {source.address!r}"
-        if not _DOMAIN.fullmatch(source.ehlo.lower()):
-            yield f"source[{number}].ehlo: expected a host name, got {source.ehlo!r}"
-        yield from _proxy_problems(f"source[{number}]", source)
-    for pool, members in config.pool.items():
-        if not _NAME.fullmatch(pool):
-            yield f"pool.{pool}: expected a name of letters, digits, _ . -"
-        for name, weight in members.items():
-            if name not in names:
-                yield f"pool.{pool}.{name}: no [[source]] of that name"
-            if not 0 <= weight <= 10_000:
-                yield f"pool.{pool}.{name}: expected a weight of 0 to 10000, got {weight}"
-        if not any(members.values()):
-            yield f"pool.{pool}: expected at least one source with a weight above 0"
-
-
-def _proxy_problems(path: str, source: Source) -> Iterator[str]:
-    user = ""
-    if source.proxy:
-        try:
-            kind, user, _ = parse_proxy(source.proxy)
-        except ValueError as error:
-            yield f"{path}.proxy: {error}"
-            return
-        if kind == "haproxy" and source.address in ("0.0.0.0", "::"):  # noqa: S104
-            yield f"{path}.address: a haproxy:// proxy must be told an address, got {source.address!r}"
-    file = source.proxy_password_file
-    if user and not file:
-        yield f"{path}.proxy_password_file: missing; the proxy knows us as {user!r}"
-    if file and not user:
-        yield f"{path}.proxy_password_file: needs a proxy of the form socks5://USER@HOST:PORT"
-    if file and not Path(file).is_file():
-        yield f"{path}.proxy_password_file: no such file: {file}"
-
-
-def _patterns(path: str, patterns: tuple[str, ...]) -> Iterator[str]:
-    """A pattern is a domain, ``*.domain`` (anything below it) or ``*``."""
-    for pattern in patterns:
-        if pattern != "*" and not _DOMAIN.fullmatch(pattern.removeprefix("*.")):
-            yield f'{path}: expected "example.org", "*.example.org" or "*", got {pattern!r}'
-
-
-def find_notices(config: Config) -> Iterator[str]:
-    """Yield what is allowed but probably not meant; printed by `check` and on every start."""
-    if not config.tenant:
-        yield "no [[tenant]]: nobody may send, every MAIL will be refused with 550 5.7.1"
-    for tenant in config.tenant:
-        if "google" in tenant.networks:
-            yield (
-                f"tenant {tenant.name}: everybody's Google Workspace sends from Google's networks; "
-                "without further proof any of them can send as this tenant's domains"
-            )
-        if tenant.header:
-            yield (
-                f"tenant {tenant.name}: {tenant.header} is taken off, its value is not checked "
-                "by this version"
-            )
-    if not config.ingress.tls.certificate:
-        yield "no [ingress.tls] certificate: STARTTLS is not offered to senders"
-    if config.store.durability == "warn":
-        yield 'store.durability = "warn": acknowledged mail can be lost when the store restarts'

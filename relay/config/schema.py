@@ -34,12 +34,24 @@ class Store(Section, frozen=True):
     timeout: Seconds = Seconds(10)
 
 
+class Certificate(Section, frozen=True):
+    """A certificate for more names of ours: chosen by the name that a client asks for (SNI)."""
+
+    certificate: str
+    key: str
+
+
 class IngressTls(Section, frozen=True):
-    """STARTTLS on the way in. Without a certificate it is not offered."""
+    """STARTTLS on the way in. Without a certificate it is not offered.
+
+    The files are looked at every minute: a new pair serves new sessions, a broken one is reported.
+    """
 
     certificate: str = ""  # PEM: the whole chain, ours first
     key: str = ""
     required: bool = False  # true: 530 5.7.0 to MAIL before STARTTLS
+    more: tuple[Certificate, ...] = ()
+    requiretls: bool = True  # offer REQUIRETLS (RFC 8689) where TLS is in use
 
 
 class Ingress(Section, frozen=True):
@@ -130,6 +142,14 @@ class Route(Section, frozen=True):
     hosts: tuple[Endpoint, ...]
 
 
+# Special-purpose addresses (RFC 6890) that no mail host of the Internet has.
+PROHIBITED = (
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
+    *("172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3"),
+    *("::/127", "fc00::/7", "fe80::/10", "ff00::/8"),
+)
+
+
 class Delivery(Section, frozen=True):
     """The delivery pool."""
 
@@ -153,7 +173,10 @@ class Delivery(Section, frozen=True):
     idle: Seconds = Seconds(5)  # a session without work is kept this long
     grace: Seconds = Seconds(30)  # a stopping process finishes what it holds for this long
     port: int = 25  # of hosts found by MX look-up
-    ca_file: str = ""  # trusted authorities for `verify`; default: the system's
+    ca_file: str = ""  # trusted authorities; default: the system's
+    # MX hosts that are never connected to: networks, addresses and names ("*.example.org"). A stranger
+    # writes them into his zone; what stands in a [[route]] is ours and is not looked up here.
+    prohibited_hosts: tuple[str, ...] = PROHIBITED
 
 
 class Dns(Section, frozen=True):
@@ -161,6 +184,35 @@ class Dns(Section, frozen=True):
 
     nameservers: tuple[Endpoint, ...] = ()  # default: /etc/resolv.conf
     timeout: Seconds = Seconds(10)  # for one name, all servers and tries together
+    # Believe a name server that says it has validated an answer (the AD bit; DANE needs it).
+    # Default: when all of them are on this host. Anybody on the way to another could set the bit.
+    trust_ad: bool | None = None
+    cache: int = 20_000  # answers that a process keeps
+
+
+class Tls(Section, frozen=True):
+    """TLS on the way out, beside what a [[site]] asks for. What receivers publish goes first."""
+
+    dane: bool = True  # RFC 7672; works with a resolver whose AD bit is believed (dns.trust_ad)
+    mta_sts: bool = True  # RFC 8461
+    mta_sts_port: int = 443
+    # Hosts that have shown validated TLS for so long are expected to go on: mail that would go to
+    # them in clear after all is an event ("report"), or waits ("refuse").
+    learn_after: Seconds = Seconds(86400)
+    learnt_for: Seconds = Seconds(30 * 86400)  # without validated TLS it is forgotten
+    downgrade: Literal["report", "refuse"] = "report"
+
+
+class TlsReports(Section, frozen=True):
+    """Daily reports to domains that ask for them, of how TLS to their hosts went (RFC 8460)."""
+
+    send: bool = False
+    organization: str = ""  # default: ingress.hostname
+    sender: str = ""  # default: tls-reports@ingress.hostname
+    contact: str = ""  # default: sender
+    # Receivers drop reports by mail that are not signed: the sender's domain signs.
+    dkim_selector: str = ""
+    dkim_key_file: str = ""  # PEM, RSA or Ed25519
 
 
 class Log(Section, frozen=True):
@@ -182,4 +234,6 @@ class Config(Section, frozen=True):
     route: tuple[Route, ...] = ()
     delivery: Delivery = Delivery()
     dns: Dns = Dns()
+    tls: Tls = Tls()
+    tls_reports: TlsReports = TlsReports()
     log: Log = Log()

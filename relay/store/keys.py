@@ -66,10 +66,18 @@ queued mail invisible.
     {ogN}:rests:<site>      hash    source -> failures, ms until which it fail         recover
                                     does not try this site, and why
 
+    TLS (under the tag of the recipient domain; of the host group for learnt)
+    {ogN}:sts:<domain>      string  its MTA-STS policy, JSON              refresh      expires
+    {ogN}:learnt:<group>    hash    ms when validated TLS was first and   sessions     expires
+                                    last seen (first, last)
+    {ogN}:sessions:<day>    hash    a kind of TLS session, JSON -> how    sessions     report,
+                                    many there were (tlsrpt.py)                        expires
+
     For all (under the first tag)
     {og0}:present           zset    source:<name>, pool:<name>,           announce     announce
                                     worker:<id> -> ms when last heard of
     {og0}:suspensions       hash    what is suspended -> who, why, until  suspend      resume
+    {og0}:reporting         string  which worker sends the TLS reports    report       expires
     {og0}:decisions         list    operators' commands, JSON, the last   commands     trimmed
                                     thousand
 
@@ -121,6 +129,10 @@ SHAPES = {
     "meter": 1,
     "turns": 2,
     "rests": 1,
+    "sts": 1,
+    "learnt": 1,
+    "sessions": 1,
+    "reporting": 0,
     "present": 0,
     "suspensions": 0,
     "decisions": 0,

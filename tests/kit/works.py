@@ -16,6 +16,7 @@ import trio
 from relay.config import Config, read
 from relay.events import EventLog, decode_event, encode_event
 from relay.model import Delivery, Recipient
+from relay.net.resolver import Resolver
 from relay.store.keys import WAKE_CHANNEL, find_shard, read_queue
 from relay.store.link import Bell, Link
 from relay.store.queue import Store
@@ -23,7 +24,6 @@ from tests.kit.audit import Audit, check
 from tests.kit.peer import SMALL, make_delivery
 from tests.kit.redis import Server
 from workers.pool import Pool
-from workers.resolver import Resolver
 from workers.route import Host, Router
 
 SOURCES = {"a": "127.0.0.11", "b": "127.0.0.12", "c": "127.0.0.13"}

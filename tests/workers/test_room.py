@@ -15,7 +15,7 @@ class Bell(Feeder):
     """A feeder that only counts how often it is rung."""
 
     def __init__(self, site: str) -> None:
-        super().__init__("default", "", site, desk=cast(Desk, None), hands=cast(Hands, None))
+        super().__init__("default", "", site, desk=cast("Desk", None), hands=cast("Hands", None))
         self.rung = 0
 
     def ring(self) -> None:

@@ -14,9 +14,9 @@ from trio.testing import MockClock
 
 from relay.config import Config, read
 from relay.model import Blame, Disposition, Outcome
+from relay.net.resolver import Resolver
 from tests.kit.nameserver import SERVFAIL, Nameserver, open_nameserver
 from workers import route as module
-from workers.resolver import Resolver
 from workers.route import Host, NoAddress, Path, Router, find_family
 
 V4, V6 = socket.AF_INET, socket.AF_INET6

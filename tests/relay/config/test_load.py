@@ -300,7 +300,8 @@ def test_example_states_the_defaults() -> None:
 
 
 def test_example_loads_with_every_line_taken_in(tmp_path: Path) -> None:
-    for name in ("tls/fullchain.pem", "tls/key.pem", "tls/authorities.pem", "secrets/proxy-b"):
+    names = re.findall(r'"((?:tls|secrets)/[\w.-]+)"', _uncommented())
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
 

@@ -12,9 +12,8 @@ from trio.testing import MockClock
 from relay.config import Endpoint, Seconds
 from relay.config.schema import Dns
 from relay.errors import ConfigError
+from relay.net.resolver import Found, Mx, NameNotFound, NameUnavailable, Resolver, Tlsa
 from tests.kit.nameserver import REFUSED, SERVFAIL, SILENT, Nameserver, open_nameserver
-from workers import resolver as module
-from workers.resolver import Mx, NameNotFound, NameUnavailable, Resolver
 
 ZONE: dict[str, Any] = {
     "example.test": {"MX": ["20 MX2.example.test.", "10 mx1.example.test."]},
@@ -27,6 +26,9 @@ ZONE: dict[str, Any] = {
     "silent.test": SILENT,
     "wide.test": {"A": [f"192.0.2.{n}" for n in range(1, 200)]},
     "late.test": {"A": ["192.0.2.7"]},
+    "_25._tcp.mx1.example.test": {"TLSA": [f"3 1 1 {'0a' * 32}", "2 0 0 abcd"]},
+    "_mta-sts.example.test": {"TXT": ['"v=STSv1; " "id=7;"', '"other"']},
+    "_25._tcp.broken.test": SERVFAIL,
 }
 
 
@@ -46,14 +48,14 @@ def make(*servers: Nameserver, timeout: float = 5) -> Resolver:
 
 
 async def test_mx_records_come_in_lower_case_without_the_dot(resolver: Resolver) -> None:
-    assert set(await resolver.find_mx("Example.Test.")) == {
+    assert set((await resolver.find_mx("Example.Test.")).records) == {
         Mx(20, "mx2.example.test"),
         Mx(10, "mx1.example.test"),
     }
 
 
 async def test_null_mx_is_the_root(resolver: Resolver) -> None:
-    assert await resolver.find_mx("null.test") == (Mx(0, ""),)
+    assert (await resolver.find_mx("null.test")).records == (Mx(0, ""),)
 
 
 @pytest.mark.parametrize(
@@ -70,15 +72,15 @@ async def test_null_mx_is_the_root(resolver: Resolver) -> None:
 async def test_addresses_of_the_family_are_found(
     resolver: Resolver, name: str, family: socket.AddressFamily | None, addresses: set[str]
 ) -> None:
-    assert set(await resolver.find_addresses(name, family)) == addresses
+    assert set((await resolver.find_addresses(name, family)).records) == addresses
 
 
 async def test_answer_too_long_for_udp_is_had_over_tcp(resolver: Resolver) -> None:
-    assert len(await resolver.find_addresses("wide.test", socket.AF_INET)) == 199
+    assert len((await resolver.find_addresses("wide.test", socket.AF_INET)).records) == 199
 
 
 async def test_no_record_is_an_empty_answer(resolver: Resolver) -> None:
-    assert await resolver.find_mx("mx1.example.test") == ()
+    assert (await resolver.find_mx("mx1.example.test")).records == ()
 
 
 async def test_name_that_does_not_exist_is_told_apart(resolver: Resolver) -> None:
@@ -116,19 +118,21 @@ async def test_one_family_is_enough_when_the_other_fails(server: Nameserver) -> 
     await resolver.find_addresses("mx1.example.test", socket.AF_INET)
     server.trouble = SERVFAIL
 
-    assert set(await resolver.find_addresses("mx1.example.test")) == {"192.0.2.1", "192.0.2.2"}
+    found = await resolver.find_addresses("mx1.example.test")
+    assert set(found.records) == {"192.0.2.1", "192.0.2.2"}
 
 
 async def test_next_server_is_asked_when_the_first_fails(server: Nameserver) -> None:
     async with open_nameserver({}) as broken:
         broken.trouble = SERVFAIL
 
-        assert await make(broken, server).find_addresses("mx2.example.test") == ("192.0.2.3",)
+        found = await make(broken, server).find_addresses("mx2.example.test")
+        assert found.records == ("192.0.2.3",)
 
 
 async def test_twenty_at_once_are_one_query(server: Nameserver, resolver: Resolver) -> None:
     server.gate = trio.Event()
-    found: list[tuple[str, ...]] = []
+    found: list[Found[str]] = []
 
     async def look_up() -> None:
         found.append(await resolver.find_addresses("mx2.example.test", socket.AF_INET))
@@ -139,7 +143,7 @@ async def test_twenty_at_once_are_one_query(server: Nameserver, resolver: Resolv
         await trio.testing.wait_all_tasks_blocked(0.01)
         server.gate.set()
 
-    assert found == [("192.0.2.3",)] * 20
+    assert [one.records for one in found] == [("192.0.2.3",)] * 20
     assert server.queries == [("mx2.example.test", "A")]
 
 
@@ -165,7 +169,7 @@ async def test_cancelled_look_up_does_not_take_others_along(
     server: Nameserver, resolver: Resolver, cancelled: int
 ) -> None:
     server.gate = trio.Event()
-    found: list[tuple[str, ...]] = []
+    found: list[Found[str]] = []
     scopes = [trio.CancelScope() for _ in range(3)]
 
     async def look_up(scope: trio.CancelScope) -> None:
@@ -180,7 +184,7 @@ async def test_cancelled_look_up_does_not_take_others_along(
         await trio.testing.wait_all_tasks_blocked(0.01)
         server.gate.set()
 
-    assert found == [("192.0.2.7",)] * 2
+    assert [one.records for one in found] == [("192.0.2.7",)] * 2
     assert len(server.queries) == (2 if cancelled == 0 else 1)
 
 
@@ -215,17 +219,63 @@ async def test_negative_answers_are_kept_for_less(
 
 
 async def test_cache_is_bounded_and_forgets_what_was_not_used(
-    server: Nameserver, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+    server: Nameserver,
 ) -> None:
-    monkeypatch.setattr(module, "CACHE_SIZE", 2)
+    resolver = Resolver(Dns(nameservers=(server.endpoint,), cache=2))
     first, second, third = "mx1.example.test", "mx2.example.test", "late.test"
 
     for name in (first, second, first, third, first, second):
         await resolver.find_addresses(name, socket.AF_INET)
 
     assert [name for name, _ in server.queries] == [first, second, third, second]
+    assert resolver.size == 2
 
 
 def test_name_server_that_is_a_name_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"dns\.nameservers"):
         Resolver(Dns(nameservers=(Endpoint("ns.example.test", 53),)))
+
+
+# -- what an answer is worth
+
+
+@pytest.mark.parametrize(
+    ("trust", "authentic", "secure"),
+    [(None, True, True), (None, False, False), (False, True, False), (True, True, True)],
+    ids=["loopback", "not validated", "not to be believed", "configured"],
+)
+async def test_an_answer_is_secure_when_a_believed_server_says_so(
+    *, trust: bool | None, authentic: bool, secure: bool
+) -> None:
+    async with open_nameserver(ZONE, authentic=authentic) as server:
+        resolver = Resolver(Dns(nameservers=(server.endpoint,), trust_ad=trust))
+        assert (await resolver.find_mx("example.test")).secure is secure
+        assert (await resolver.find_mx("mx1.example.test")).secure is secure  # that there is none
+        assert (await resolver.find_addresses("mx1.example.test")).secure is secure
+        assert (await resolver.find_tlsa("_25._tcp.mx1.example.test")).secure is secure
+
+
+def test_a_server_elsewhere_is_not_believed_by_itself() -> None:
+    near, far = Endpoint("127.0.0.1", 53), Endpoint("192.0.2.53", 53)
+    assert Resolver(Dns(nameservers=(near, Endpoint("::1", 53)))).is_trusted
+    assert not Resolver(Dns(nameservers=(near, far))).is_trusted
+    assert Resolver(Dns(nameservers=(far,), trust_ad=True)).is_trusted
+
+
+async def test_an_answer_says_where_aliases_led(resolver: Resolver) -> None:
+    found = await resolver.find_addresses("Alias.test.", socket.AF_INET)
+    assert found.name == "mx1.example.test"
+
+
+async def test_tlsa_records_are_read(resolver: Resolver) -> None:
+    found = await resolver.find_tlsa("_25._tcp.mx1.example.test")
+    assert set(found.records) == {Tlsa(3, 1, 1, b"\n" * 32), Tlsa(2, 0, 0, b"\xab\xcd")}
+    assert (await resolver.find_tlsa("_25._tcp.gone.test")).records == ()
+    with pytest.raises(NameUnavailable):
+        await resolver.find_tlsa("_25._tcp.broken.test")
+
+
+async def test_strings_of_a_txt_record_are_joined(resolver: Resolver) -> None:
+    found = await resolver.find_txt("_mta-sts.example.test")
+    assert set(found.records) == {b"v=STSv1; id=7;", b"other"}
+    assert (await resolver.find_txt("_mta-sts.gone.test")).records == ()

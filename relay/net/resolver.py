@@ -1,4 +1,4 @@
-"""Names to mail hosts and addresses: the only module that knows dnspython.
+"""The DNS: the only module that knows dnspython.
 
 Three answers are kept apart, because they mean three different things to a message: records;
 no such name, or no such record (permanent, for whoever asked for it); and *unavailable* (SERVFAIL,
@@ -6,16 +6,23 @@ silence, nonsense from every server: try later, and never take it for "no record
 
 Answers of all three kinds are kept in one bounded cache, so that a thousand deliveries to a
 domain whose name servers are dead cost one time-out and not a thousand.
+
+An answer is *secure* when the name server says that it has validated it (the AD bit, RFC 4035
+§3.2.3), and we believe that server: anybody on the way could set the bit. Believed is a server on
+this host, or whatever ``dns.trust_ad`` says. An answer that failed validation never arrives: it is
+SERVFAIL, so unavailable.
 """
 
 import ipaddress
 import socket
 from collections import OrderedDict
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import dns.asyncbackend
 import dns.asyncresolver
 import dns.exception
+import dns.flags
 import dns.name
 import dns.nameserver
 import dns.rdatatype
@@ -34,7 +41,6 @@ CEILING = 3600.0
 NEGATIVE_CEILING = 60.0
 # RFC 2308 §7: a failure may be remembered, for at most five minutes.
 UNAVAILABLE_FOR = 5.0
-CACHE_SIZE = 20_000
 # Sockets open at a time: names that do not answer must not use up the process' descriptors.
 CONCURRENT = 256
 # One name server may take this long before the next is asked (and the first again).
@@ -63,11 +69,38 @@ class Mx(NamedTuple):
     name: str
 
 
+class Tlsa(NamedTuple):
+    """One TLSA record (RFC 6698 §2.1)."""
+
+    usage: int
+    selector: int
+    matching: int
+    data: bytes
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[_T]):
+    """An answer: records of one type (none: the name has none), and what they are worth.
+
+    ``secure``: validated by a resolver that we believe. ``name``: whose records they are, after
+    all aliases, in lower case without the final dot.
+    """
+
+    records: tuple[_T, ...] = ()
+    secure: bool = False
+    name: str = ""
+
+
 class _Answer(NamedTuple):
-    """What the cache keeps: records as text, or the exception to raise."""
+    """What the cache keeps: records, or the exception to raise."""
 
     expires: float
-    records: tuple[str, ...] = ()
+    records: tuple[Any, ...] = ()  # dnspython's: each type has attributes of its own
+    secure: bool = False
+    name: str = ""
     problem: type[OutgateError] | None = None
     text: str = ""
 
@@ -81,44 +114,77 @@ class Resolver:
         """
         self._stub = _make_stub(config)
         self._timeout = config.timeout
+        self._size = config.cache
+        self.is_trusted = _is_trusted(config, self._stub)
         self._cache: OrderedDict[tuple[str, dns.rdatatype.RdataType], _Answer] = OrderedDict()
         self._flights: dict[tuple[str, dns.rdatatype.RdataType], trio.Event] = {}
         self._slots = trio.CapacityLimiter(CONCURRENT)
         self._backend = dns.asyncbackend.get_backend("trio")
 
-    async def find_mx(self, name: str) -> tuple[Mx, ...]:
-        """Return the MX records of a domain as they are, unsorted; () when it has none.
+    @property
+    def size(self) -> int:
+        """How many answers are kept."""
+        return len(self._cache)
+
+    async def find_mx(self, name: str) -> Found[Mx]:
+        """Return the MX records of a domain as they are, unsorted.
 
         Raises NameNotFound, NameUnavailable.
         """
-        records = await self._find(name, dns.rdatatype.MX)
-        pairs = (record.split(" ", 1) for record in records)
-        return tuple(Mx(int(preference), host) for preference, host in pairs)
+        answer = await self._find(name, dns.rdatatype.MX)
+        records = tuple(Mx(one.preference, _name(one.exchange)) for one in answer.records)
+        return Found(records, answer.secure, answer.name)
 
     async def find_addresses(
         self, name: str, family: socket.AddressFamily | None = None
-    ) -> tuple[str, ...]:
-        """Return the addresses of a host, aliases followed; () when it has none of the family.
+    ) -> Found[str]:
+        """Return the addresses of a host, aliases followed; none when it has none of the family.
 
         Without a family: IPv4 first, then IPv6. One of the two is enough when the other could
-        not be had. Raises NameNotFound, NameUnavailable.
+        not be had; all that were had must be secure. Raises NameNotFound, NameUnavailable.
         """
-        found: list[str] = []
+        answers: list[_Answer] = []
         unavailable: NameUnavailable | None = None
         for kind in _FAMILIES[family]:
             try:
-                found += await self._find(name, kind)
+                answers.append(await self._find(name, kind))
             except NameUnavailable as error:
                 unavailable = error
-        if unavailable is not None and not found:
+        addresses = tuple(str(one) for answer in answers for one in answer.records)
+        if unavailable is not None and not addresses:
             raise unavailable
-        return tuple(found)
+        secure = all(answer.secure for answer in answers)
+        return Found(addresses, secure, answers[0].name)
 
-    async def _find(self, name: str, kind: dns.rdatatype.RdataType) -> tuple[str, ...]:
+    async def find_tlsa(self, name: str) -> Found[Tlsa]:
+        """Return the TLSA records of ``_25._tcp.host``; none when there is no such name.
+
+        Raises NameUnavailable: then the host must not be used (RFC 7672 §2.1.2).
+        """
+        try:
+            answer = await self._find(name, dns.rdatatype.TLSA)
+        except NameNotFound:
+            return Found(name=name)
+        records = tuple(Tlsa(o.usage, o.selector, o.mtype, o.cert) for o in answer.records)
+        return Found(records, answer.secure, answer.name)
+
+    async def find_txt(self, name: str) -> Found[bytes]:
+        """Return the TXT records of a name, the strings of each joined; none without the name.
+
+        Raises NameUnavailable.
+        """
+        try:
+            answer = await self._find(name, dns.rdatatype.TXT)
+        except NameNotFound:
+            return Found(name=name)
+        records = tuple(b"".join(one.strings) for one in answer.records)
+        return Found(records, answer.secure, answer.name)
+
+    async def _find(self, name: str, kind: dns.rdatatype.RdataType) -> _Answer:
         answer = await self._ask((name.lower().rstrip("."), kind))
         if answer.problem is not None:
             raise answer.problem(answer.text)
-        return answer.records
+        return answer
 
     async def _ask(self, key: tuple[str, dns.rdatatype.RdataType]) -> _Answer:
         """Answer from the cache, or wait for whoever is asking already, or ask."""
@@ -138,7 +204,7 @@ class Resolver:
         try:
             answer = self._cache[key] = await self._query(*key)
             self._cache.move_to_end(key)
-            while len(self._cache) > CACHE_SIZE:
+            while len(self._cache) > self._size:
                 self._cache.popitem(last=False)
             return answer
         finally:
@@ -174,9 +240,11 @@ class Resolver:
         except dns.exception.DNSException as error:
             return _unavailable(f"{name}: no usable answer from the DNS: {_explain(error)}")
         ttl = answer.chaining_result.minimum_ttl
+        secure = self.is_trusted and bool(answer.response.flags & dns.flags.AD)
+        owner = _name(answer.canonical_name)
         if answer.rrset is None:
-            return _Answer(_expiry(ttl, NEGATIVE_CEILING))
-        return _Answer(_expiry(ttl, CEILING), tuple(_read(record) for record in answer.rrset))
+            return _Answer(_expiry(ttl, NEGATIVE_CEILING), (), secure, owner)
+        return _Answer(_expiry(ttl, CEILING), tuple(answer.rrset), secure, owner)
 
 
 def _make_stub(config: Dns) -> dns.asyncresolver.Resolver:
@@ -194,7 +262,24 @@ def _make_stub(config: Dns) -> dns.asyncresolver.Resolver:
     stub.timeout = min(TRY_FOR, config.timeout)
     stub.lifetime = config.timeout
     stub.use_edns(0, 0, _EDNS_PAYLOAD)
+    # RFC 6840 §5.7: AD in the question asks for AD in the answer, without all the signatures.
+    stub.flags = dns.flags.RD | dns.flags.AD
     return stub
+
+
+def _is_trusted(config: Dns, stub: dns.asyncresolver.Resolver) -> bool:
+    """Tell whether the AD bit is believed: as configured, else from this host's own resolver."""
+    if config.trust_ad is not None:
+        return config.trust_ad
+    servers = [getattr(server, "address", server) for server in stub.nameservers]
+    return all(_is_loopback(str(server)) for server in servers)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False  # a URL, say
 
 
 def _make_server(endpoint: Endpoint) -> dns.nameserver.Nameserver:
@@ -207,9 +292,9 @@ def _make_server(endpoint: Endpoint) -> dns.nameserver.Nameserver:
     return dns.nameserver.Do53Nameserver(endpoint.host, endpoint.port)
 
 
-def _read(record: object) -> str:
-    """Return a record as text: "10 mx.example.org" or an address."""
-    return str(record).lower().rstrip(".")
+def _name(name: dns.name.Name) -> str:
+    """Return a name in lower case without the final dot, "" for the root."""
+    return str(name).lower().rstrip(".")
 
 
 def _expiry(ttl: float, ceiling: float) -> float:
