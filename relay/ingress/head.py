@@ -1,0 +1,44 @@
+"""The head of a message, as far as the ingress reads it: the values of some header fields.
+
+Pure. What stands in a head is the sender's, and stays as it is.
+"""
+
+from collections.abc import Iterator
+
+# Octets at the beginning of a message in which fields are looked for. Gmail's own heads are below
+# 20 KiB; a head without end must not be searched to its end.
+HEAD_OCTETS = 64 * 1024
+
+
+def find_values(beginning: bytes, name: str) -> Iterator[bytes]:
+    """Yield the values of the header fields of this name, unfolded and trimmed.
+
+    The head ends at the first empty line (RFC 5322 §2.1), or after HEAD_OCTETS.
+    """
+    # With a CRLF in front, and one behind it, every field is between two of them.
+    head = b"\r\n" + beginning[:HEAD_OCTETS]
+    end = head.find(b"\r\n\r\n")
+    head = head[: end + 2] if end >= 0 else head
+    lowered = head.lower()
+    start = b"\r\n" + name.lower().encode("ascii")
+    at = lowered.find(start)
+    while at >= 0:
+        line = at + len(start)
+        stop = _find_end(head, line)
+        # RFC 5322 §4.5.8: blanks before the colon are obsolete, and to be understood.
+        before, colon, value = head[line:stop].partition(b":")
+        # A field whose end is not in sight may say more: it is not read.
+        if colon and not before.strip(b" \t") and stop < len(head):
+            yield b" ".join(value.split())
+        at = lowered.find(start, line)
+
+
+def _find_end(head: bytes, at: int) -> int:
+    """Return where a field ends: before a CRLF that no blank follows (RFC 5322 §2.2.3)."""
+    while True:
+        at = head.find(b"\r\n", at)
+        if at < 0:
+            return len(head)
+        if head[at + 2 : at + 3] not in (b" ", b"\t"):
+            return at
+        at += 2

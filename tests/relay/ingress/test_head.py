@@ -1,0 +1,58 @@
+"""Header fields at the beginning of a message."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.ingress.head import HEAD_OCTETS, find_values
+
+
+@pytest.mark.parametrize(
+    ("beginning", "values"),
+    [
+        (b"P: bulk\r\n\r\n", [b"bulk"]),
+        (b"A: 1\r\np:  Bulk \t\r\nB: 2\r\n\r\nbody", [b"Bulk"]),
+        (b"P :bulk\r\n", [b"bulk"]),
+        (b"P:\r\n bulk\r\nB: 2\r\n\r\n", [b"bulk"]),
+        (b"P: bu\r\n\tlk\r\n\r\n", [b"bu lk"]),
+        (b"P: 1\r\nP: 2\r\n\r\n", [b"1", b"2"]),
+        (b"P:\r\n\r\nbody", [b""]),
+        # Only the whole name, in the head, at the beginning of a line.
+        (b"PP: bulk\r\nA-P: bulk\r\nP-A: bulk\r\nP\r\n\r\n", []),
+        (b"A: 1\r\n P: bulk\r\n\r\n", []),
+        (b"A: 1\r\n\r\nP: bulk\r\n", []),
+        (b"\r\nP: bulk\r\n", []),
+        # The piece ends in the middle of it.
+        (b"A: 1\r\nP: bul", []),
+        (b"", []),
+    ],
+)
+def test_field_is_found_in_the_head(beginning: bytes, values: list[bytes]) -> None:
+    assert list(find_values(beginning, "P")) == values
+
+
+def test_head_is_searched_so_far_and_no_further() -> None:
+    filling = b"A: " + b"x" * 60 + b"\r\n"
+    early = filling * (HEAD_OCTETS // len(filling) - 1)
+
+    assert list(find_values(early + b"P: 1\r\n\r\n", "p")) == [b"1"]
+    assert list(find_values(early + filling * 2 + b"P: 1\r\n\r\n", "p")) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"P", b"p", b"Pp", b"Subject"]),
+            st.lists(st.sampled_from([b"bulk", b"P:", b"urgent", b"x"]), max_size=3),
+            st.sampled_from([b" ", b"\r\n ", b" \r\n\t", b"\t"]),
+        )
+    ),
+    st.binary(max_size=30),
+)
+def test_fields_are_read_as_they_were_written(
+    fields: list[tuple[bytes, list[bytes], bytes]], body: bytes
+) -> None:
+    head = b"".join(name + b":" + fold + fold.join(words) + b"\r\n" for name, words, fold in fields)
+    expected = [b" ".join(words) for name, words, _ in fields if name.lower() == b"p"]
+
+    assert list(find_values(head + b"\r\n" + body, "P")) == expected
