@@ -33,6 +33,14 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     # (the header field TLS-Required: No: delivery matters more), or nothing.
     tls: str = ""
 
+    @property
+    def demands_tls(self) -> bool:
+        """True when it must not go where REQUIRETLS is not offered under verified TLS.
+
+        RFC 8689 §5: a notice, whose sender is null, goes without rather than not at all.
+        """
+        return self.tls == "required" and self.sender != b""
+
 
 class Delivery(msgspec.Struct, frozen=True, array_like=True):
     """One message for one recipient domain: what a worker needs to know to send it.

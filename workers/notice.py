@@ -104,6 +104,9 @@ def make_notice(
         # RFC 6531 §3.4: for addresses and header fields. What is inside the parts only needs
         # 8BITMIME (RFC 6532 §3.7), and the fewer demands, the surer it arrives.
         smtputf8=not envelope.sender.isascii(),
+        # RFC 8689 §5: its headers are as secret as the message's. Where it cannot be kept to, the
+        # notice goes all the same: ``Envelope.demands_tls``.
+        tls="required" if envelope.tls == "required" else "",
     )
     return notice, content
 
@@ -319,7 +322,9 @@ def _read_orcpt(orcpt: bytes, *, is_global: bool) -> bytes:
 def _write_original(case: _Case, original: bytes) -> bytes:
     # RFC 3461 §4.3: the whole message only for RET=FULL, and only with bad news; we may still send
     # the headers.
-    is_asked = case.kind is Kind.FAILED and case.delivery.envelope.ret.upper() == b"FULL"
+    ret, tls = case.delivery.envelope.ret, case.delivery.envelope.tls
+    is_asked = case.kind is Kind.FAILED and ret.upper() == b"FULL"
+    is_asked &= tls != "required"  # RFC 8689 §5: as if RET=HDRS were there
     is_global = case.is_global
     if is_asked and len(original) >= case.delivery.size and _is_sendable(original):
         return _part(b"message/global" if is_global else b"message/rfc822", original)

@@ -74,6 +74,7 @@ def _make_settings(config: Config) -> ServerSettings:
         chunking=ingress.chunking,
         starttls=bool(ingress.tls.certificate),
         tls_required=ingress.tls.required,
+        requiretls=ingress.tls.requiretls,
         repair_line_endings=ingress.line_endings == "repair",
     )
 

@@ -21,6 +21,8 @@ from relay.config.schema import Config, Priority, Tenant
 from relay.errors import NetworkError, StoreError, StoreFull, StoreUnavailable
 from relay.events import EventLog, encode_event
 from relay.ingress.admission import Admission, Refusal
+from relay.ingress.demand import Demand, find_demand
+from relay.ingress.head import cut_head
 from relay.ingress.priority import find_priority
 from relay.ingress.secret import remove_header
 from relay.ingress.trace import MAX_HOPS, count_hops, make_received
@@ -86,6 +88,7 @@ class _Transaction:
     body: bytes = b""  # not stored yet
     hops: int = 0
     priority: Priority = "normal"
+    tls: Demand = ""
     tail: bytes = b"\r\n"  # the last two octets so far
     trouble: tuple[int, str, str] | None = None  # the reply that awaits its end
 
@@ -233,9 +236,12 @@ class Session:
     def _read_head(self, tx: _Transaction) -> None:
         """Look at the beginning of a message.
 
-        It shows a loop's hops, how urgent the message is, and a header that must not go out.
+        It shows a loop's hops, how urgent the message is, what it asks of TLS, and a header that
+        must not go out.
         """
-        tx.hops = count_hops(tx.body)
+        head = cut_head(tx.body)
+        tx.hops = count_hops(head)
+        tx.tls = find_demand(tx.body, head, requiretls=tx.mail.requiretls)
         tx.priority = find_priority(tx.tenant, tx.mail.sender, tx.body)
         pattern = self._desk.secrets.get(tx.tenant.name)
         if pattern is not None:
@@ -362,7 +368,13 @@ def _split(tx: _Transaction) -> list[Delivery]:
             pool=tx.tenant.pool,
             domain=domain,
             envelope=Envelope(
-                mail.sender, tuple(people), mail.body, mail.smtputf8, mail.ret, mail.envid
+                mail.sender,
+                tuple(people),
+                mail.body,
+                mail.smtputf8,
+                mail.ret,
+                mail.envid,
+                tx.tls,
             ),
             size=tx.size,
             chunks=tx.parts or 1,

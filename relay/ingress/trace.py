@@ -43,8 +43,6 @@ def make_received(
     return text + f"; {_format_date(int(time.time()))}\r\n".encode("ascii")
 
 
-def count_hops(piece: bytes) -> int:
-    """Count the Received lines in the head of a message; ``piece`` is its beginning."""
-    end = piece.find(b"\r\n\r\n")
-    head = piece[: end if end >= 0 else len(piece)].lower()
+def count_hops(head: bytes) -> int:
+    """Count the Received lines in the head of a message, in lower case (``cut_head``)."""
     return head.count(b"\r\nreceived:") + head.startswith(b"received:")

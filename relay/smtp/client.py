@@ -259,8 +259,13 @@ class ClientSession:
         self._send("EHLO", b"EHLO " + self._name + b"\r\n", State.OPENING)
 
     def _become_ready(self, capabilities: Capabilities) -> None:
-        # RFC 3207 §4.2 forbids the offer under TLS; whoever makes it all the same is not heard.
-        self.capabilities = replace(capabilities, starttls=False) if self._tls else capabilities
+        # RFC 3207 §4.2 forbids the one offer under TLS, RFC 8689 §2 the other in clear; whoever
+        # makes it all the same is not heard.
+        if self._tls:
+            capabilities = replace(capabilities, starttls=False)
+        elif capabilities.requiretls:
+            capabilities = replace(capabilities, requiretls=False)
+        self.capabilities = capabilities
         self.state = State.READY
         self._events.append(Ready())
 

@@ -29,6 +29,7 @@ class Mail:
     smtputf8: bool = False
     ret: bytes = b""
     envid: bytes = b""
+    requiretls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Rcpt:
     orcpt: bytes = b""
 
 
-def read_mail(argument: bytes, *, max_size: int) -> Mail:
-    """Read what follows ``MAIL``. Raises BadCommand."""
+def read_mail(argument: bytes, *, max_size: int, requiretls: bool = False) -> Mail:
+    """Read what follows ``MAIL``. ``requiretls``: it was offered. Raises BadCommand."""
     found = grammar.REVERSE_PATH.fullmatch(argument)
     if found is None:
         raise BadCommand(501, "5.1.7", "Syntax: MAIL FROM:<address> [parameters]")
@@ -49,7 +50,7 @@ def read_mail(argument: bytes, *, max_size: int) -> Mail:
     if not rest:
         _check_path(sender, utf8=False)
         return Mail(sender)
-    size, body, utf8, ret, envid = 0, b"", False, b"", b""
+    size, body, utf8, ret, envid, tls = 0, b"", False, b"", b"", False
     for name, value in _split(rest):
         if name == b"SIZE" and grammar.SIZE.fullmatch(value):
             size = int(value)
@@ -61,13 +62,15 @@ def read_mail(argument: bytes, *, max_size: int) -> Mail:
             ret = value.upper()
         elif name == b"ENVID" and len(value) <= 100 and grammar.XTEXT.fullmatch(value):
             envid = value
+        elif name == b"REQUIRETLS" and not value and requiretls:
+            tls = True
         else:
             raise BadCommand(555, "5.5.4", f"MAIL parameter {_show(name)} not recognised or bad")
     _check_path(sender, utf8=utf8)
     if size > max_size:
         # RFC 1870 §6.1: refuse before the octets travel.
         raise BadCommand(552, "5.3.4", f"Message too big: at most {max_size} octets")
-    return Mail(sender, size, body, utf8, ret, envid)
+    return Mail(sender, size, body, utf8, ret, envid, tls)
 
 
 def read_rcpt(argument: bytes, *, utf8: bool) -> Rcpt:

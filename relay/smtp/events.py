@@ -18,6 +18,7 @@ class ServerSettings:
     chunking: bool = True
     starttls: bool = False
     tls_required: bool = False
+    requiretls: bool = False
     repair_line_endings: bool = False
     extensions: bytes = field(init=False)
 

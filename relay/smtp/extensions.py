@@ -41,6 +41,10 @@ class Envelope(Protocol):
     def ret(self) -> bytes: ...
     @property
     def envid(self) -> bytes: ...
+    @property
+    def tls(self) -> str: ...
+    @property
+    def demands_tls(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Capabilities:
     chunking: bool = False  # RFC 3030
     starttls: bool = False  # RFC 3207
     enhancedstatuscodes: bool = False  # RFC 2034
+    requiretls: bool = False  # RFC 8689
     size: int | None = None  # RFC 1870: octets; 0: no limit that it could name; None: not offered
     mail_max: int | None = None  # RFC 9422: transactions in a session,
     rcpt_max: int | None = None  # recipients in a transaction,
@@ -73,9 +78,13 @@ class Capabilities:
             command += b" SMTPUTF8"
         if self.dsn:
             if envelope.ret:
-                command += b" RET=" + check_word(envelope.ret)
+                # RFC 8689 §5: with REQUIRETLS, FULL is not to be heeded.
+                ret = b"HDRS" if envelope.tls == "required" else envelope.ret
+                command += b" RET=" + check_word(ret)
             if envelope.envid:
                 command += b" ENVID=" + check_word(envelope.envid)
+        if envelope.tls == "required" and self.requiretls:
+            command += b" REQUIRETLS"
         return command + b"\r\n"
 
     def format_rcpt(self, recipient: Recipient, *, utf8: bool) -> bytes:
@@ -123,6 +132,7 @@ _FLAGS = {
     b"CHUNKING": "chunking",
     b"STARTTLS": "starttls",
     b"ENHANCEDSTATUSCODES": "enhancedstatuscodes",
+    b"REQUIRETLS": "requiretls",
 }
 _LIMITS = {
     b"MAILMAX": "mail_max",

@@ -225,8 +225,14 @@ class ServerSession:
         self._out += f"250-{self._settings.hostname} greets you\r\n".encode("ascii")
         if self._settings.starttls and not self._tls:
             self._out += b"250-STARTTLS\r\n"
+        if self._takes_requiretls:
+            self._out += b"250-REQUIRETLS\r\n"
         self._out += self._settings.extensions
         return self._void()
+
+    @property
+    def _takes_requiretls(self) -> bool:
+        return self._tls and self._settings.requiretls  # RFC 8689 §2: never in clear
 
     def _helo(self, argument: bytes) -> Event | None:
         self._hello("HELO", argument)
@@ -247,7 +253,11 @@ class ServerSession:
             raise BadCommand(530, "5.7.0", "Must issue a STARTTLS command first")  # RFC 3207 §4
         if self._mail is not None:
             raise BadCommand(503, "5.5.1", "A transaction is open already")
-        self._mail = read_mail(argument, max_size=self._settings.max_message)
+        self._mail = read_mail(
+            argument,
+            max_size=self._settings.max_message,
+            requiretls=self._takes_requiretls,
+        )
         self._state = _State.MAIL
         return self._mail
 

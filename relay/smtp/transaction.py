@@ -89,6 +89,8 @@ def _refuse(code: int, text: bytes, command: str) -> RecipientResult:
 # Stands for a recipient about whom nothing is decided yet.
 _OPEN = _refuse(400, b"", "")
 _NO_UTF8 = _refuse(550, b"5.6.7 the message needs SMTPUTF8, not offered by this server", "MAIL")
+# RFC 8689 §4.2.1, its words.
+_NO_REQUIRETLS = _refuse(550, b"5.7.30 REQUIRETLS support required", "MAIL")
 _TOO_MANY = _refuse(452, b"4.5.3 more recipients than this server takes at once", "RCPT")
 _TOO_MANY_DOMAINS = _refuse(452, b"4.5.3 more domains than this server takes at once", "RCPT")
 
@@ -373,6 +375,9 @@ def _find_obstacle(
     # RFC 6531 §3.2: without the offer an internationalised message must not be sent.
     if envelope.smtputf8 and not capabilities.smtputf8:
         return _NO_UTF8
+    # RFC 8689 §4.2.1. The offer counts only under TLS: see ``ClientSession._become_ready``.
+    if envelope.demands_tls and not capabilities.requiretls:
+        return _NO_REQUIRETLS
     # RFC 1870 §6.1: 0 means that the server has no fixed limit, or would not name it.
     if capabilities.size and size > capabilities.size:
         text = b"5.3.4 %d octets, and this server takes %d" % (size, capabilities.size)

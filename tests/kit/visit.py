@@ -53,7 +53,7 @@ def make_desk(config: Config, store: Store, *, tls: ssl.SSLContext | None = None
     """Return what sessions share, with an open door."""
     settings = _make_settings(config)
     if tls is not None:
-        settings = type(settings)(settings.hostname, starttls=True)
+        settings = type(settings)(settings.hostname, starttls=True, requiretls=True)
     return Desk(
         config=config,
         settings=settings,

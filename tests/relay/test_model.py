@@ -64,3 +64,11 @@ def test_a_stored_delivery_of_an_older_version_is_read() -> None:
     without_defaults = msgspec.msgpack.encode(fields[:10])
 
     assert msgspec.msgpack.decode(without_defaults, type=Delivery) == delivery
+
+
+def test_only_mail_that_has_a_sender_demands_tls() -> None:
+    demanding = Envelope(b"a@x.test", (), tls="required")
+
+    assert demanding.demands_tls
+    assert not msgspec.structs.replace(demanding, sender=b"").demands_tls
+    assert not msgspec.structs.replace(demanding, tls="optional").demands_tls

@@ -358,6 +358,24 @@ def test_whole_message_comes_back_when_asked_for() -> None:
     assert b"\r\n\r\n" + ORIGINAL + b"\r\n--=_" in content
 
 
+@pytest.mark.parametrize("kind", Kind)
+def test_message_that_required_tls_leaves_its_headers_and_they_require_it_too(kind: Kind) -> None:
+    recipient = Recipient(b"bob@there.test", b"SUCCESS,FAILURE,DELAY")
+    envelope, content = bounce((recipient, TAKEN), kind=kind, ret=b"FULL", tls="required")
+
+    assert b"text/rfc822-headers" in content
+    assert b"The body." not in content
+    assert envelope.tls == "required"
+    assert not envelope.demands_tls  # better in clear than not at all
+
+
+def test_wish_for_no_tls_is_the_messages_and_not_the_notices() -> None:
+    envelope, content = bounce(ret=b"FULL", tls="optional")
+
+    assert b"The body." in content
+    assert envelope.tls == ""
+
+
 @pytest.mark.parametrize(
     "original",
     [

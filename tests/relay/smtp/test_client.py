@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from relay.smtp.client import (
@@ -543,6 +544,43 @@ def test_starttls_forgets_what_was_offered_in_clear() -> None:
     assert not talked.session.capabilities.pipelining
     assert not talked.session.capabilities.starttls
     assert talked.short == [(".", *DELIVERED)] * 2
+
+
+REQUIRING = msgspec.structs.replace(make_envelope(), tls="required")
+
+
+@pytest.mark.parametrize("offers", [(), (b"REQUIRETLS",)], ids=["not offered", "offered in clear"])
+def test_a_message_that_requires_tls_is_not_sent_where_nobody_keeps_to_it(
+    offers: tuple[bytes, ...],
+) -> None:
+    session = start(*offers)
+
+    session.begin(REQUIRING, 1)
+
+    event = session.next_event()
+    assert isinstance(event, Finished)
+    assert [(r.reply.code, r.reply.text, r.local, r.temporary) for r in event.results] == [
+        (550, "5.7.30 REQUIRETLS support required", True, False)
+    ] * 2
+    assert session.data_to_send() == b""
+    assert session.can_begin
+
+
+def test_a_message_that_requires_tls_says_so_to_the_next_host() -> None:
+    peer = Peer(b"STARTTLS", b"REQUIRETLS", *PIPELINED)
+
+    talked = talk(peer, (REQUIRING,), tls=True)
+
+    assert b"MAIL FROM:<a@x.test> REQUIRETLS" in peer.commands
+    assert talked.short == [(".", *DELIVERED)] * 2
+
+
+def test_a_notice_about_such_a_message_goes_where_it_can() -> None:
+    session = start()
+
+    session.begin(msgspec.structs.replace(REQUIRING, sender=b""), 1)
+
+    assert session.data_to_send() == b"MAIL FROM:<>\r\n"
 
 
 def test_nothing_of_the_clear_offer_is_left_when_tls_has_started() -> None:

@@ -10,6 +10,21 @@ def refuse_mail(argument: bytes) -> tuple[int, str]:
     return caught.value.code, caught.value.status
 
 
+@pytest.mark.parametrize("parameter", [b"REQUIRETLS", b"requiretls"])
+def test_requiretls_is_read_where_it_was_offered(parameter: bytes) -> None:
+    argument = b"FROM:<a@b> SIZE=9 " + parameter
+
+    assert read_mail(argument, max_size=10, requiretls=True) == Mail(b"a@b", 9, requiretls=True)
+
+
+@pytest.mark.parametrize("parameter", [b"REQUIRETLS=yes", b"REQUIRETLS REQUIRETLS"])
+def test_requiretls_has_no_value_and_stands_once(parameter: bytes) -> None:
+    with pytest.raises(BadCommand) as caught:
+        read_mail(b"FROM:<a@b> " + parameter, max_size=10, requiretls=True)
+
+    assert caught.value.status == "5.5.4"
+
+
 def refuse_rcpt(argument: bytes, *, utf8: bool = False) -> tuple[int, str]:
     with pytest.raises(BadCommand) as caught:
         read_rcpt(argument, utf8=utf8)

@@ -22,6 +22,7 @@ from relay.smtp.reply import Reply
                 b"CHUNKING",
                 b"STARTTLS",
                 b"ENHANCEDSTATUSCODES",
+                b"RequireTLS",
                 b"X-OTHER 1 2 3",
             ),
             Capabilities(
@@ -32,6 +33,7 @@ from relay.smtp.reply import Reply
                 chunking=True,
                 starttls=True,
                 enhancedstatuscodes=True,
+                requiretls=True,
             ),
         ),
         ((b"mx.test", b"SIZE 1000"), Capabilities(size=1000)),
@@ -66,6 +68,18 @@ FULL = Envelope(b"a@x.test", (), body=b"8BITMIME", smtputf8=True, ret=b"HDRS", e
             FULL,
             b"MAIL FROM:<a@x.test> BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ+2B314159\r\n",
         ),
+        (Capabilities(requiretls=True), FULL, b"MAIL FROM:<a@x.test> SMTPUTF8\r\n"),
+        (
+            Capabilities(requiretls=True),
+            Envelope(b"a@x.test", (), tls="optional"),
+            b"MAIL FROM:<a@x.test>\r\n",
+        ),
+        (
+            Capabilities(requiretls=True, dsn=True),
+            Envelope(b"a@x.test", (), ret=b"FULL", tls="required"),
+            b"MAIL FROM:<a@x.test> RET=HDRS REQUIRETLS\r\n",
+        ),
+        (Capabilities(), Envelope(b"", (), tls="required"), b"MAIL FROM:<>\r\n"),
     ],
 )
 def test_mail_says_only_what_was_offered(

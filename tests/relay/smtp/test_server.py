@@ -595,6 +595,34 @@ def test_mail_needs_tls_when_it_is_required() -> None:
     exchange.open_transaction()
 
 
+# -- REQUIRETLS
+
+
+def test_requiretls_is_offered_and_taken_under_tls_only() -> None:
+    exchange = Exchange(starttls=True, requiretls=True)
+    mail = b"MAIL FROM:<a@x.test> REQUIRETLS\r\n"
+
+    replies = exchange.say(b"EHLO me\r\n" + mail)
+    assert b"REQUIRETLS\r\n" not in replies
+    assert replies.endswith(b"555 5.5.4 MAIL parameter REQUIRETLS not recognised or bad\r\n")
+
+    exchange.say(b"STARTTLS\r\n")
+    replies = exchange.say(b"EHLO me\r\n" + mail)
+    assert b"250-REQUIRETLS\r\n" in replies
+    assert codes(replies) == [250, 250]
+    assert exchange.events[-1] == Mail(b"a@x.test", requiretls=True)
+
+
+def test_requiretls_can_be_switched_off() -> None:
+    exchange = Exchange(starttls=True)
+    exchange.say(b"STARTTLS\r\n")
+
+    replies = exchange.say(b"EHLO me\r\nMAIL FROM:<a@x.test> REQUIRETLS\r\n")
+
+    assert b"250-REQUIRETLS" not in replies
+    assert codes(replies) == [250, 555]
+
+
 # -- SMTPUTF8
 
 
