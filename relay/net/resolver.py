@@ -5,7 +5,8 @@ no such name, or no such record (permanent, for whoever asked for it); and *unav
 silence, nonsense from every server: try later, and never take it for "no record").
 
 Answers of all three kinds are kept in one bounded cache, so that a thousand deliveries to a
-domain whose name servers are dead cost one time-out and not a thousand.
+domain whose name servers are dead cost one time-out and not a thousand. An answer may hold 64 KiB,
+and a stranger decides how much: one that takes much memory counts as many.
 
 An answer is *secure* when the name server says that it has validated it (the AD bit, RFC 4035
 §3.2.3), and we believe that server: anybody on the way could set the bit. Believed is a server on
@@ -15,7 +16,9 @@ SERVFAIL, so unavailable.
 
 import ipaddress
 import socket
+import sys
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -41,6 +44,8 @@ CEILING = 3600.0
 NEGATIVE_CEILING = 60.0
 # RFC 2308 §7: a failure may be remembered, for at most five minutes.
 UNAVAILABLE_FOR = 5.0
+# An answer is counted once for each such part of its records, in octets of memory.
+SHARE = 1024
 # Sockets open at a time: names that do not answer must not use up the process' descriptors.
 CONCURRENT = 256
 # One name server may take this long before the next is asked (and the first again).
@@ -95,12 +100,14 @@ class Found(Generic[_T]):
 
 
 class _Answer(NamedTuple):
-    """What the cache keeps: records, or the exception to raise."""
+    """What the cache keeps: what was found, or the exception to raise.
+
+    In our own words: dnspython's records take three times the memory.
+    """
 
     expires: float
-    records: tuple[Any, ...] = ()  # dnspython's: each type has attributes of its own
-    secure: bool = False
-    name: str = ""
+    found: Found[Any] = Found()
+    shares: int = 1  # of the cache
     problem: type[OutgateError] | None = None
     text: str = ""
 
@@ -117,6 +124,7 @@ class Resolver:
         self._size = config.cache
         self.is_trusted = _is_trusted(config, self._stub)
         self._cache: OrderedDict[tuple[str, dns.rdatatype.RdataType], _Answer] = OrderedDict()
+        self._shares = 0  # of all that is in the cache
         self._flights: dict[tuple[str, dns.rdatatype.RdataType], trio.Event] = {}
         self._slots = trio.CapacityLimiter(CONCURRENT)
         self._backend = dns.asyncbackend.get_backend("trio")
@@ -131,9 +139,7 @@ class Resolver:
 
         Raises NameNotFound, NameUnavailable.
         """
-        answer = await self._find(name, dns.rdatatype.MX)
-        records = tuple(Mx(one.preference, _name(one.exchange)) for one in answer.records)
-        return Found(records, answer.secure, answer.name)
+        return await self._find(name, dns.rdatatype.MX)
 
     async def find_addresses(
         self, name: str, family: socket.AddressFamily | None = None
@@ -143,14 +149,16 @@ class Resolver:
         Without a family: IPv4 first, then IPv6. One of the two is enough when the other could
         not be had; all that were had must be secure. Raises NameNotFound, NameUnavailable.
         """
-        answers: list[_Answer] = []
+        answers: list[Found[str]] = []
         unavailable: NameUnavailable | None = None
         for kind in _FAMILIES[family]:
             try:
                 answers.append(await self._find(name, kind))
             except NameUnavailable as error:
                 unavailable = error
-        addresses = tuple(str(one) for answer in answers for one in answer.records)
+        if len(answers) == 1 and unavailable is None:
+            return answers[0]
+        addresses = tuple(one for answer in answers for one in answer.records)
         if unavailable is not None and not addresses:
             raise unavailable
         secure = all(answer.secure for answer in answers)
@@ -162,11 +170,9 @@ class Resolver:
         Raises NameUnavailable: then the host must not be used (RFC 7672 §2.1.2).
         """
         try:
-            answer = await self._find(name, dns.rdatatype.TLSA)
+            return await self._find(name, dns.rdatatype.TLSA)
         except NameNotFound:
             return Found(name=name)
-        records = tuple(Tlsa(o.usage, o.selector, o.mtype, o.cert) for o in answer.records)
-        return Found(records, answer.secure, answer.name)
 
     async def find_txt(self, name: str) -> Found[bytes]:
         """Return the TXT records of a name, the strings of each joined; none without the name.
@@ -174,17 +180,15 @@ class Resolver:
         Raises NameUnavailable.
         """
         try:
-            answer = await self._find(name, dns.rdatatype.TXT)
+            return await self._find(name, dns.rdatatype.TXT)
         except NameNotFound:
             return Found(name=name)
-        records = tuple(b"".join(one.strings) for one in answer.records)
-        return Found(records, answer.secure, answer.name)
 
-    async def _find(self, name: str, kind: dns.rdatatype.RdataType) -> _Answer:
+    async def _find(self, name: str, kind: dns.rdatatype.RdataType) -> Found[Any]:
         answer = await self._ask((name.lower().rstrip("."), kind))
         if answer.problem is not None:
             raise answer.problem(answer.text)
-        return answer
+        return answer.found
 
     async def _ask(self, key: tuple[str, dns.rdatatype.RdataType]) -> _Answer:
         """Answer from the cache, or wait for whoever is asking already, or ask."""
@@ -202,14 +206,23 @@ class Resolver:
         """Ask on behalf of everybody who wants to know at this moment."""
         flight = self._flights[key] = trio.Event()
         try:
-            answer = self._cache[key] = await self._query(*key)
-            self._cache.move_to_end(key)
-            while len(self._cache) > self._size:
-                self._cache.popitem(last=False)
+            answer = await self._query(*key)
+            self._keep(key, answer)
             return answer
         finally:
             del self._flights[key]
             flight.set()
+
+    def _keep(self, key: tuple[str, dns.rdatatype.RdataType], answer: _Answer) -> None:
+        """Put an answer into the cache, and take out what has not been used for longest."""
+        if (old := self._cache.pop(key, None)) is not None:
+            self._shares -= old.shares
+        self._cache[key] = answer
+        self._shares += answer.shares
+        # The new one stays, however large: who waits for it looks for it there.
+        while self._shares > self._size and len(self._cache) > 1:
+            _, old = self._cache.popitem(last=False)
+            self._shares -= old.shares
 
     async def _query(self, name: str, kind: dns.rdatatype.RdataType) -> _Answer:
         async with self._slots:
@@ -242,9 +255,12 @@ class Resolver:
         ttl = answer.chaining_result.minimum_ttl
         secure = self.is_trusted and bool(answer.response.flags & dns.flags.AD)
         owner = _name(answer.canonical_name)
+        owner = name if owner == name else owner  # most often: then one string instead of two
         if answer.rrset is None:
-            return _Answer(_expiry(ttl, NEGATIVE_CEILING), (), secure, owner)
-        return _Answer(_expiry(ttl, CEILING), tuple(answer.rrset), secure, owner)
+            return _Answer(_expiry(ttl, NEGATIVE_CEILING), Found((), secure, owner))
+        records = tuple(map(_READERS[kind], answer.rrset))
+        shares = 1 + _weigh(records) // SHARE
+        return _Answer(_expiry(ttl, CEILING), Found(records, secure, owner), shares)
 
 
 def _make_stub(config: Dns) -> dns.asyncresolver.Resolver:
@@ -295,6 +311,26 @@ def _make_server(endpoint: Endpoint) -> dns.nameserver.Nameserver:
 def _name(name: dns.name.Name) -> str:
     """Return a name in lower case without the final dot, "" for the root."""
     return str(name).lower().rstrip(".")
+
+
+# What we make of dnspython's records; each of their types has attributes of its own.
+_READERS: dict[dns.rdatatype.RdataType, Callable[[Any], Any]] = {
+    dns.rdatatype.A: lambda one: one.address,
+    dns.rdatatype.AAAA: lambda one: one.address,
+    # Interned: thousands of domains name the same few hosts.
+    dns.rdatatype.MX: lambda one: Mx(one.preference, sys.intern(_name(one.exchange))),
+    dns.rdatatype.TLSA: lambda one: Tlsa(one.usage, one.selector, one.mtype, one.cert),
+    dns.rdatatype.TXT: lambda one: b"".join(one.strings),
+}
+
+
+def _weigh(records: Iterable[Any]) -> int:
+    """Return about how many octets of memory records take."""
+    return sum(
+        sys.getsizeof(part)
+        for record in records
+        for part in (record if isinstance(record, tuple) else (record,))
+    )
 
 
 def _expiry(ttl: float, ceiling: float) -> float:

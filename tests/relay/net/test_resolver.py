@@ -231,6 +231,37 @@ async def test_cache_is_bounded_and_forgets_what_was_not_used(
     assert resolver.size == 2
 
 
+async def test_what_takes_much_memory_counts_as_many(server: Nameserver) -> None:
+    # 199 addresses: some 11 KiB.
+    server.zone = {f"{n}.wide.test": ZONE["wide.test"] for n in range(5)} | ZONE
+    resolver = Resolver(Dns(nameservers=(server.endpoint,), cache=40))
+    await resolver.find_addresses("mx2.example.test", socket.AF_INET)
+
+    for n in range(5):
+        await resolver.find_addresses(f"{n}.wide.test", socket.AF_INET)
+    assert resolver.size == 3
+    server.queries.clear()
+    await resolver.find_addresses("4.wide.test", socket.AF_INET)
+    assert server.queries == []
+
+
+async def test_an_answer_larger_than_the_cache_reaches_all_who_wait(server: Nameserver) -> None:
+    resolver = Resolver(Dns(nameservers=(server.endpoint,), cache=2))
+    found: list[int] = []
+
+    async def look_up() -> None:
+        found.append(len((await resolver.find_addresses("wide.test", socket.AF_INET)).records))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(look_up)
+    assert found == [199] * 5
+    assert len(set(server.queries)) == 1
+    assert resolver.size == 1
+    await resolver.find_addresses("mx2.example.test", socket.AF_INET)
+    assert resolver.size == 1  # that one
+
+
 def test_name_server_that_is_a_name_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"dns\.nameservers"):
         Resolver(Dns(nameservers=(Endpoint("ns.example.test", 53),)))
