@@ -9,7 +9,7 @@
 Who is shown is a matter of the chain: ``issued.showing()`` leaves the intermediate out,
 ``issued.showing(intermediate.certificate, root.certificate)`` adds the root (DANE-TA).
 
-Times are in days from now. Keys are ECDSA P-256, so a certificate costs less than a millisecond.
+Times are in days from now. Keys are ECDSA P-256 unless given, so a certificate costs less than a millisecond.
 It is not the demo's authority (``workers/emulation``), which makes good ones only.
 """
 
@@ -26,7 +26,7 @@ from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from relay.net.resolver import Tlsa
@@ -35,6 +35,7 @@ _DER = serialization.Encoding.DER
 _PEM = serialization.Encoding.PEM
 _SPKI = serialization.PublicFormat.SubjectPublicKeyInfo
 _DIGESTS = {1: hashlib.sha256, 2: hashlib.sha512}
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 _numbers = itertools.count(1)
 
 
@@ -58,7 +59,7 @@ class Issued:
     """A certificate with its key, and what a host shows: the certificate first, no root."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: Key
     chain: tuple[x509.Certificate, ...]
 
     def showing(self, *others: x509.Certificate) -> Self:
@@ -99,10 +100,11 @@ class Authority:
         issuer: "Authority | None" = None,
         not_before: float = -1000,
         not_after: float = 1000,
+        key: Key | None = None,
         extensions: Sequence[x509.ExtensionType] | None = None,
     ) -> None:
         """``extensions``: instead of those that an authority must have."""
-        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.key: Key = key or ec.generate_private_key(ec.SECP256R1())
         self.issuer = issuer
         self.name = make_name(name or f"Authority {next(_numbers)}")
         if extensions is None:
@@ -155,7 +157,7 @@ class Authority:
         not_before: float = -90,
         not_after: float = 90,
         via: "Authority | None" = None,
-        key: ec.EllipticCurvePrivateKey | None = None,
+        key: Key | None = None,
         extensions: Sequence[x509.ExtensionType] | None = None,
     ) -> Issued:
         """Issue a certificate for host names (and addresses); "*.example" is a wildcard.
@@ -240,7 +242,7 @@ def make_usage(*, digital_signature: bool = False, key_cert_sign: bool = False) 
 def sign(
     issuer: Authority,
     subject: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    key: Key,
     not_before: float,
     not_after: float,
     extensions: Sequence[x509.ExtensionType],
@@ -264,7 +266,9 @@ def sign(
     for extension in extensions:
         critical = not isinstance(extension, x509.SubjectAlternativeName | x509.ExtendedKeyUsage)
         builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(issuer.key, hashes.SHA256())
+    # Ed25519 has its digest built in.
+    digest = None if isinstance(issuer.key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return builder.sign(issuer.key, digest)
 
 
 def _read_name(name: str) -> x509.GeneralName:
