@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from relay.config.units import parse_octets
-from tests.bench import headofline, machine, scale
+from tests.bench import headofline, lookups, machine, scale
 from tests.bench.gated import measure_gated
 from tests.bench.limits import measure_limits
 from tests.bench.memory import measure_idle, measure_large
@@ -24,7 +24,7 @@ from tests.kit import postfix, sink
 _COUNTS = {4096: 10_000, 102_400: 3_000}
 # Share of the machine's CPU used by what has no part in a run; the kernel's own work is in it.
 _NOISE = 0.10
-_QUEUES = ("headofline", "scale", "limits", "rotation", "gated")
+_QUEUES = ("headofline", "scale", "limits", "rotation", "gated", "dns")
 _PARTS = (*SYSTEMS, "memory", *_QUEUES)
 
 
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace, report: Report) -> None:
 
 
 def _measure_queues(part: str, progress: Progress, *, quick: bool) -> Figures:
-    """Measure what is about queues, limits and sources; without Postfix beside it."""
+    """Measure what is about queues, limits, sources and names; without Postfix beside it."""
     match part:
         case "headofline":
             size = headofline.QUICK if quick else headofline.Size()
@@ -99,6 +99,8 @@ def _measure_queues(part: str, progress: Progress, *, quick: bool) -> Figures:
         case "gated":
             queues, seconds = (2_000, 5.0) if quick else (10_000, 20.0)
             return measure_gated(progress, queues=queues, seconds=seconds)
+        case "dns":
+            return lookups.measure_look_ups(progress, lookups.QUICK if quick else lookups.Size())
         case _:
             raise AssertionError(part)
 
