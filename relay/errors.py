@@ -3,6 +3,7 @@
 OutgateError
 ├── ConfigError            the configuration cannot be used: path, what was expected
 ├── StartError             a service cannot start: what happened, and what to do
+│   └── CertificateRefused ... or go on with a new certificate and key
 ├── StoreError             the store answered, and the answer was an error
 │   └── StoreFull          ... because it is over its memory limit
 ├── StoreUnavailable       the store did not answer; ``executed`` says what is known
@@ -31,6 +32,10 @@ class ConfigError(OutgateError):
 
 class StartError(OutgateError):
     """A service cannot start; the text says what happened and what to do about it."""
+
+
+class CertificateRefused(StartError):
+    """Certificate and key cannot be used: which files, why, and what to do about it."""
 
 
 class StoreError(OutgateError):

@@ -19,6 +19,14 @@ What operators decide is an event of its own, one for each command:
     deliveries, affected                              how many, and how many recipients of them
     until       when a suspension ends; null: when it is resumed
 
+A certificate of the ingress is none of a message's. Each process tells for itself:
+
+    event       certificate-loaded     at the start, and when new files took the place of the old
+                certificate-refused    new files cannot be used (``text``); those before stay in use
+                certificate-expiring   fewer than 14 days are left; once a day
+                certificate-expired    once a day
+    names, file, expires, days         of the certificate that is in use
+
 The same lines are kept in the store for a while, as the message's story (``outgate explain``);
 an operator's decision stands in the story of each message that it was about, too, unless whole queues
 were retried.

@@ -4,6 +4,7 @@ serve
 ├── wait_for_stop          signals
 ├── _watch_store           once a second: is it there, how full is it?
 ├── events.run             writes the event log
+├── Renewal.run            certificates: new files, and the end of the old ones
 └── accept_loop ...        one per listening address
     └── Session.run ...    one per connection
 """
@@ -20,11 +21,12 @@ from relay.config import Config
 from relay.errors import StoreError, StoreUnavailable
 from relay.events import EventLog
 from relay.ingress.admission import Admission
+from relay.ingress.renewal import Renewal
 from relay.ingress.secret import make_pattern
 from relay.ingress.session import Desk, Session
+from relay.net.certificates import load_certificates
 from relay.net.listen import accept_loop, open_listener
 from relay.net.stream import Stream
-from relay.net.tls import make_server_context
 from relay.ready import say_ready
 from relay.signals import wait_for_stop
 from relay.smtp.server import ServerSettings
@@ -42,9 +44,7 @@ _SHED = b"421 4.3.2 Too many connections, try again later\r\n"
 
 async def serve(config: Config) -> None:
     """Accept mail until SIGTERM or SIGINT. Raises StartError."""
-    tls = None
-    if config.ingress.tls.certificate:
-        tls = make_server_context(config.ingress.tls.certificate, config.ingress.tls.key)
+    tls = load_certificates(config.ingress.tls)
     link = Link(find_url(config), timeout=config.store.timeout)
     try:
         for weakness in await require_durability(link, level=config.store.durability):
@@ -105,6 +105,8 @@ class IngressService:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.events.run)
                 nursery.start_soon(self._watch_store)
+                if self.desk.tls is not None:
+                    nursery.start_soon(Renewal(self.desk.tls, self.events).run)
                 async with trio.open_nursery() as sessions:
                     async with trio.open_nursery() as accepting:
                         for listener in listeners:

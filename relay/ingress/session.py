@@ -8,7 +8,6 @@ it again: a duplicate that SMTP cannot avoid (RFC 1047), never a loss.
 
 import math
 import re
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from relay.ingress.priority import find_priority
 from relay.ingress.secret import remove_header
 from relay.ingress.trace import MAX_HOPS, count_hops, make_received
 from relay.model import Delivery, Envelope, Recipient, make_message_id
+from relay.net.certificates import Certificates
 from relay.net.stream import Stream
 from relay.smtp.command import Mail, Rcpt
 from relay.smtp.server import (
@@ -69,7 +69,7 @@ class Desk:
     admission: Admission
     store: Store
     events: EventLog
-    tls: ssl.SSLContext | None
+    tls: Certificates | None
     door: Door
     secrets: Mapping[str, re.Pattern[bytes]] = field(default_factory=dict)  # by tenant's name
 
@@ -288,7 +288,7 @@ class Session:
         assert self._desk.tls is not None
         self._set_deadline()
         await self._stream.send(self._smtp.data_to_send())
-        await self._stream.start_tls(self._desk.tls, server_side=True)
+        await self._stream.start_tls(self._desk.tls.context, server_side=True)
         self._smtp.tls_started()
         self._open = None
 

@@ -7,11 +7,11 @@ does since Python 3.12 and as RFC 9525 asks; the common name is not looked at.
 import functools
 import ssl
 
-from relay.errors import StartError
+from relay.errors import CertificateRefused, StartError
 
 
 def make_server_context(certificate: str, key: str) -> ssl.SSLContext:
-    """Build the context for STARTTLS on the way in. Paths of PEM files. Raises StartError.
+    """Build the context for STARTTLS on the way in. Paths of PEM files. Raises CertificateRefused.
 
     Client certificates are not asked for: Gmail's are about to lose the purpose "client"
     (announced in March 2026), and a server that asks would refuse them.
@@ -21,12 +21,20 @@ def make_server_context(certificate: str, key: str) -> ssl.SSLContext:
     try:
         # Without a password function OpenSSL would ask for one at the terminal, and wait.
         context.load_cert_chain(certificate, key, password=lambda: b"")
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(
-            f"ingress.tls: cannot use {certificate} with {key}: "
-            f"{error.strerror or error}; expected a PEM chain and its key"
-        ) from error
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise CertificateRefused(f"{_explain(error)} ({certificate}, {key})") from error
     return context
+
+
+def _explain(error: OSError | ValueError) -> str:
+    """Say what is wrong with certificate and key, and what was expected."""
+    reason = getattr(error, "reason", None) or ""
+    if reason == "KEY_VALUES_MISMATCH":
+        return "the key does not belong to the certificate: put both of one pair there"
+    if isinstance(error, ssl.SSLError | ValueError):
+        why = f" (OpenSSL: {reason.replace('_', ' ').lower()})" if reason else ""
+        return f"expected a certificate chain and its key without a password, in PEM{why}"
+    return f"certificate or key cannot be read: {error.strerror or error}"
 
 
 @functools.cache

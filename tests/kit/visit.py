@@ -19,6 +19,7 @@ from relay.ingress.admission import Admission
 from relay.ingress.service import _make_settings
 from relay.ingress.session import Desk, Session
 from relay.model import Delivery, Envelope, read_home
+from relay.net.certificates import Certificates
 from relay.net.stream import Stream
 from relay.store.queue import Store
 
@@ -49,7 +50,7 @@ class OpenDoor:
         return self.trouble
 
 
-def make_desk(config: Config, store: Store, *, tls: ssl.SSLContext | None = None) -> Desk:
+def make_desk(config: Config, store: Store, *, tls: Certificates | None = None) -> Desk:
     """Return what sessions share, with an open door."""
     settings = _make_settings(config)
     if tls is not None:

@@ -4,14 +4,11 @@ import argparse
 import datetime as dt
 import json
 import os
-import ssl
-from pathlib import Path
-
-from cryptography import x509
 
 from relay.config import Config, find_notices, load
 from relay.config.schema import IngressTls
-from relay.errors import ConfigError
+from relay.errors import CertificateRefused, ConfigError
+from relay.net.certificates import Certificate, list_pairs, load_pair, read_certificate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,42 +45,25 @@ def _print_json(*, problems: list[str], notices: list[str]) -> None:
 
 
 def find_tls_problems(tls: IngressTls) -> list[str]:
-    """Load certificate and key as the ingress will: are they what they should be, a pair?"""
-    if not tls.certificate:
-        return []
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # Without a password given, OpenSSL would ask for that of an encrypted key at the terminal.
-        context.load_cert_chain(tls.certificate, tls.key, password="")
-    except (ssl.SSLError, OSError, ValueError) as error:
-        return [f"ingress.tls: {_explain(error, tls)}"]
-    return []
-
-
-def _explain(error: Exception, tls: IngressTls) -> str:
-    files = f"{tls.certificate}, {tls.key}"
-    reason = getattr(error, "reason", None) or ""
-    if reason == "KEY_VALUES_MISMATCH":
-        return f"the key does not belong to the certificate ({files})"
-    if isinstance(error, ssl.SSLError | ValueError):
-        return f"expected a certificate chain and its key without a password, in PEM ({files})"
-    return f"cannot be read ({files}): {error}"
+    """Load certificates and keys as the ingress will: are they what they should be, pairs?"""
+    problems = []
+    for pair in list_pairs(tls):
+        try:
+            load_pair(pair)
+        except CertificateRefused as error:
+            problems.append(str(error))
+    return problems
 
 
 def _find_notices(config: Config) -> list[str]:
-    notices = list(find_notices(config))
-    if config.ingress.tls.certificate:
-        notices.append(_describe_certificate(Path(config.ingress.tls.certificate)))
-    return notices
+    now = dt.datetime.now(dt.UTC)
+    ends = [_describe(read_certificate(pair), now) for pair in list_pairs(config.ingress.tls)]
+    return [*find_notices(config), *ends]
 
 
-def _describe_certificate(path: Path) -> str:
+def _describe(certificate: Certificate, now: dt.datetime) -> str:
     """Say how long the certificate is good for."""
-    certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    end = certificate.not_valid_after_utc
-    days = (end - dt.datetime.now(dt.UTC)).days
-    if days < 0:
-        return (
-            f"the certificate has expired, on {end:%Y-%m-%d}: senders that verify it will not come"
-        )
-    return f"the certificate is good until {end:%Y-%m-%d} ({days} days)"
+    text = certificate.describe(now)
+    if certificate.find_fault(now):
+        return f"{text}: senders that verify it will not come; renew it"
+    return f"{text}: renew it" if certificate.ends_soon(now) else text

@@ -1,6 +1,8 @@
-"""``outgate status``: does the ledger add up, and what is in the store?"""
+"""``outgate status``: does the ledger add up, what is in the store, and will senders trust us?"""
 
 import argparse
+import contextlib
+import datetime as dt
 import json
 from typing import Any
 
@@ -10,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from relay.config import Config, load
+from relay.errors import CertificateRefused
+from relay.net.certificates import AHEAD, find_unready, list_pairs, read_certificate
 from relay.store.durability import find_weaknesses
 from relay.store.queue import Store
 from workers.cli.asking import open_store
@@ -28,12 +32,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the state; exit 1 when the ledger does not add up."""
-    state = trio.run(_read, load(arguments.config))
+    config = load(arguments.config)
+    state = trio.run(_read, config) | read_readiness(config, dt.datetime.now(dt.UTC))
     if arguments.json:
         print(json.dumps(state))
     else:
         _show(state)
     return 0 if state["adds_up"] else 1
+
+
+def read_readiness(config: Config, now: dt.datetime) -> dict[str, Any]:
+    """Look at the ingress's certificates: whether they hold, whose they are, how long they last."""
+    why = find_unready(config, now)
+    certificates = []
+    for pair in list_pairs(config.ingress.tls):
+        with contextlib.suppress(CertificateRefused):  # it stands in ``why``
+            found = read_certificate(pair)
+            certificates.append(
+                {
+                    "names": found.names,
+                    "file": pair.certificate,
+                    "expires": found.expires.isoformat(),
+                    "days": found.count_days(now),
+                    "text": found.describe(now),
+                }
+            )
+    return {"ready": {"ok": not why, "why": why}, "certificates": certificates}
 
 
 async def _read(config: Config) -> dict[str, Any]:
@@ -110,6 +134,20 @@ def _show(state: dict[str, Any]) -> None:
     console.print(f"store: {held['memory'] >> 20:,}{limit} MiB used")
     for weakness in held["weaknesses"]:
         console.print(f"[red]store can lose acknowledged mail: {weakness}[/]")
+    _show_readiness(console, state)
+
+
+def _show_readiness(console: Console, state: dict[str, Any]) -> None:
+    unready = state["ready"]["why"]
+    for why in unready:
+        console.print(f"[bold red]not ready:[/] {escape(why)}", soft_wrap=True)
+    for one in state["certificates"]:
+        text = escape(one["text"])
+        if any(one["text"] in why for why in unready):
+            continue  # said
+        if one["days"] < AHEAD:
+            text = f"[yellow]{text}: renew it[/]"
+        console.print(text, soft_wrap=True)
 
 
 def _show_sources(console: Console, state: dict[str, Any]) -> None:

@@ -9,10 +9,11 @@ import trustme
 
 from relay.ingress.session import Desk
 from relay.model import Delivery
-from relay.net.tls import make_server_context
+from relay.net.certificates import Certificates, load_pair
 from relay.store.keys import SHARDS
 from relay.store.link import Link
 from relay.store.queue import Store
+from tests.kit.pairs import write_pair
 from tests.kit.visit import (
     make_config,
     make_desk,
@@ -60,15 +61,9 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture(scope="module")
-def server_context(
-    authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
-) -> ssl.SSLContext:
-    directory = tmp_path_factory.mktemp("tls")
-    certificate = authority.issue_cert("gw.example.net")
-    chain, key = directory / "chain.pem", directory / "key.pem"
-    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
-    key.write_bytes(certificate.private_key_pem.bytes())
-    return make_server_context(str(chain), str(key))
+def certificates(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    pair = write_pair(tmp_path_factory.mktemp("tls"), authority.issue_cert("gw.example.net"))
+    return Certificates([load_pair(pair)])
 
 
 @pytest.fixture

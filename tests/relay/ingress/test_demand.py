@@ -9,6 +9,7 @@ import pytest
 from relay.ingress.demand import find_demand
 from relay.ingress.head import cut_head
 from relay.model import Delivery
+from relay.net.certificates import Certificates
 from relay.store.queue import INLINE_OCTETS, Store
 from tests.kit.visit import make_config, make_desk, read_id, visit
 
@@ -55,11 +56,11 @@ async def test_each_delivery_knows(
     size: int,
     tmp_path: Path,
     store: Store,
-    server_context: ssl.SSLContext,
+    certificates: Certificates,
     client_context: ssl.SSLContext,
     find_queued: Callable[[], Awaitable[dict[str, Delivery]]],
 ) -> None:
-    desk = make_desk(make_config(tmp_path), store, tls=server_context)
+    desk = make_desk(make_config(tmp_path), store, tls=certificates)
     content = b"Subject: x\r\n" + header + b"\r\n" + (b"y" * 62 + b"\r\n") * (size // 64)
     async with visit(desk) as client:
         await client.say(b"EHLO me.test")

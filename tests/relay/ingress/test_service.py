@@ -2,23 +2,28 @@
 
 import contextlib
 import dataclasses
+import datetime as dt
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+import trustme
 
 from relay.config import Config
 from relay.errors import StartError
-from relay.events import EventLog
+from relay.events import EventLog, decode_event
 from relay.ingress import service as service_module
 from relay.ingress.service import IngressService, serve
+from relay.net.certificates import load_certificates
 from relay.store.link import Link
 from relay.store.queue import Store
+from tests.kit.pairs import issue, join_chain, write_pair
 from tests.kit.ports import find_free_port
 from tests.kit.redis import Server, open_server
 from tests.kit.visit import Client, make_config, make_desk, read_id
@@ -42,7 +47,9 @@ async def run(config: Config, store: Store) -> AsyncIterator[IngressService]:
     """Run the service until the block ends, then stop it as an operator would."""
     service = IngressService(config, store, EventLog(config.log.events))
     service.desk = dataclasses.replace(
-        make_desk(config, store), events=service.events, door=service
+        make_desk(config, store, tls=load_certificates(config.ingress.tls)),
+        events=service.events,
+        door=service,
     )
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
@@ -252,3 +259,108 @@ async def test_a_session_that_fails_takes_no_other_with_it(
 
         assert (await other.say(b"NOOP"))[:3] == b"250"
     assert "a session failed" in caplog.text
+
+
+# -- certificates
+
+
+async def shake_hands(client: Client, context: ssl.SSLContext) -> bytes:
+    """Begin a session under TLS; return the certificate that came."""
+    await client.read_reply()
+    await client.say(b"EHLO me.test")
+    await client.say(b"STARTTLS")
+    await client.start_tls(context, "gw.example.net")
+    assert isinstance(client.stream, trio.SSLStream)
+    octets = client.stream.getpeercert(binary_form=True)
+    assert isinstance(octets, bytes)
+    return octets
+
+
+async def test_certificates_change_under_load_and_no_session_notices(
+    tmp_path: Path,
+    port: int,
+    store: Store,
+    authority: trustme.CA,
+    client_context: ssl.SSLContext,
+) -> None:
+    pair = write_pair(tmp_path, authority.issue_cert("gw.example.net"))
+    config = make(tmp_path, port, tls={"certificate": pair.certificate, "key": pair.key})
+    seen: list[bytes] = []
+    sent = 0
+    renewed = trio.Event()
+
+    async def send_through_all_of_it() -> None:
+        nonlocal sent
+        async with call(port) as client:
+            await shake_hands(client, client_context)
+            while not renewed.is_set():
+                await client.open_transaction()
+                read_id(await client.send_data(b"x\r\n"))
+                sent += 1
+
+    async def come_again_and_again() -> None:
+        while not renewed.is_set():
+            async with call(port) as client:
+                seen.append(await shake_hands(client, client_context))
+
+    async def find_shown() -> bytes:
+        async with call(port) as client:
+            return await shake_hands(client, client_context)
+
+    async with run(config, store) as service, trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(send_through_all_of_it)
+            nursery.start_soon(come_again_and_again)
+        shown = [await find_shown()]
+        for _ in range(5):
+            new = authority.issue_cert("gw.example.net")
+            Path(pair.certificate).write_bytes(join_chain(new))
+            os.kill(os.getpid(), signal.SIGHUP)
+            await wait_for_event(service, "certificate-refused", len(shown))
+            assert await find_shown() == shown[-1]  # half a pair: the old one
+            write_pair(tmp_path, new)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await wait_for_event(service, "certificate-loaded", len(shown) + 1)
+            shown.append(await find_shown())
+        renewed.set()
+
+    assert len(set(shown)) == 6
+    assert set(seen) <= set(shown)
+    assert len(set(seen)) > 1
+    assert sent >= 4
+    assert (await store.read_ledger())["ledger"]["accepted"] == sent
+
+
+async def wait_for_event(service: IngressService, name: str, count: int) -> None:
+    """Wait until so many events of a name are in the log."""
+    while True:
+        service.events.flush()
+        lines = Path(service.config.log.events).read_bytes().splitlines()
+        if sum(decode_event(line)["event"] == name for line in lines) >= count:
+            return
+        await trio.sleep(0.005)
+
+
+async def test_a_certificate_that_is_none_is_a_start_error_and_an_expired_one_is_not(
+    tmp_path: Path,
+    port: int,
+    store: Store,
+    authority: trustme.CA,
+    client_context: ssl.SSLContext,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    pair = write_pair(tmp_path, issue(authority, "gw.example.net", now=now, days=-1))
+    config = make(tmp_path, port, tls={"certificate": pair.certificate, "key": pair.key})
+    client_context.check_hostname = False
+    client_context.verify_mode = ssl.CERT_NONE
+    async with run(config, store) as service, call(port) as client:
+        await wait_for_event(service, "certificate-expired", 1)
+        await shake_hands(client, client_context)
+        await client.open_transaction()
+        read_id(await client.send_data(b"x\r\n"))
+    assert "senders that verify it will not come; renew it" in caplog.text
+
+    Path(pair.key).write_text("hello")
+    with pytest.raises(StartError, match=r"ingress\.tls: expected a certificate chain and its key"):
+        await serve(config)

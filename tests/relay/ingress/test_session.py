@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from relay.ingress.session import Desk
+from relay.net.certificates import Certificates
 from relay.store.queue import Store
 from tests.kit.redis import Server
 from tests.kit.visit import (
@@ -163,10 +164,10 @@ async def test_a_client_that_goes_after_the_final_dot_has_sent_its_message_once(
 async def test_a_message_over_tls(
     tmp_path: Path,
     store: Store,
-    server_context: ssl.SSLContext,
+    certificates: Certificates,
     client_context: ssl.SSLContext,
 ) -> None:
-    desk = make_desk(make_config(tmp_path), store, tls=server_context)
+    desk = make_desk(make_config(tmp_path), store, tls=certificates)
     async with visit(desk) as client:
         assert b"250-STARTTLS\r\n" in await client.say(b"EHLO me.test")
         assert await client.say(b"STARTTLS") == b"220 2.0.0 Go ahead\r\n"
@@ -185,9 +186,9 @@ async def test_a_message_over_tls(
 
 @pytest.mark.parametrize("garbage", [b"EHLO me.test\r\n", b"\0" * 9, b"\x16\x03\x01\x00\x05hello"])
 async def test_garbage_for_a_handshake_ends_the_session(
-    garbage: bytes, desk: Desk, server_context: ssl.SSLContext
+    garbage: bytes, desk: Desk, certificates: Certificates
 ) -> None:
-    desk = make_desk(desk.config, desk.store, tls=server_context)
+    desk = make_desk(desk.config, desk.store, tls=certificates)
     async with visit(desk) as client:
         await client.say(b"EHLO me.test")
         await client.say(b"STARTTLS")
@@ -199,9 +200,9 @@ async def test_garbage_for_a_handshake_ends_the_session(
 
 
 async def test_a_handshake_that_stalls_ends_after_five_minutes(
-    desk: Desk, server_context: ssl.SSLContext, autojump_clock: trio.testing.MockClock
+    desk: Desk, certificates: Certificates, autojump_clock: trio.testing.MockClock
 ) -> None:
-    desk = make_desk(desk.config, desk.store, tls=server_context)
+    desk = make_desk(desk.config, desk.store, tls=certificates)
     async with visit(desk) as client:
         await client.say(b"EHLO me.test")
         await client.say(b"STARTTLS")
@@ -214,9 +215,9 @@ async def test_a_handshake_that_stalls_ends_after_five_minutes(
 
 
 async def test_clear_text_behind_starttls_ends_the_session(
-    desk: Desk, server_context: ssl.SSLContext
+    desk: Desk, certificates: Certificates
 ) -> None:
-    desk = make_desk(desk.config, desk.store, tls=server_context)
+    desk = make_desk(desk.config, desk.store, tls=certificates)
     async with visit(desk) as client:
         await client.say(b"EHLO me.test")
 

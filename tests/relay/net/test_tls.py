@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from relay.errors import StartError
+from relay.errors import CertificateRefused, StartError
 from relay.net.tls import make_client_context, make_server_context
 
 
@@ -32,12 +32,14 @@ def test_a_certificate_that_is_none_says_what_was_expected(
     nothing = tmp_path / "nothing.pem"
     nothing.write_text("hello")
 
-    for chain, key in (
-        (paths[0], str(other_key)), (str(nothing), paths[1]), ("/nonexistent", paths[1]),
-    ):  # fmt: skip
-        with pytest.raises(StartError, match="expected a PEM chain and its key") as caught:
+    for chain, key, said in (
+        (paths[0], str(other_key), "the key does not belong to the certificate"),
+        (str(nothing), paths[1], "expected a certificate chain and its key"),
+        ("/nonexistent", paths[1], "cannot be read: No such file or directory"),
+    ):
+        with pytest.raises(CertificateRefused, match=said) as caught:
             make_server_context(chain, key)
-        assert chain in str(caught.value)
+        assert f"({chain}, {key})" in str(caught.value)
 
 
 def test_opportunistic_tls_takes_any_certificate() -> None:

@@ -1,3 +1,4 @@
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +7,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
+from tests.kit.pairs import issue, write_pair
 from workers.cli.main import main
 
 _TLS = """
@@ -24,15 +26,18 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def write(tmp_path: Path, authority: trustme.CA) -> Callable[..., Path]:
-    """Write a configuration with certificate and key; ``chain`` and ``key`` replace the right ones."""
+    """Write a configuration with certificate and key; ``chain`` and ``key`` replace the right ones.
 
-    def write(*, chain: bytes | None = None, key: bytes | None = None) -> Path:
+    ``more``: lines behind it.
+    """
+
+    def write(*, chain: bytes | None = None, key: bytes | None = None, more: str = "") -> Path:
         issued = authority.issue_cert("gateway.example")
         good = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
         (tmp_path / "chain.pem").write_bytes(good if chain is None else chain)
         (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes() if key is None else key)
         path = tmp_path / "o.toml"
-        path.write_text(_TLS)
+        path.write_text(_TLS + more)
         return path
 
     return write
@@ -115,8 +120,6 @@ def test_key_with_a_password_is_a_problem_and_no_question(
 def test_expired_certificate_is_a_notice(
     write: Callable[..., Path], authority: trustme.CA, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import datetime as dt
-
     old = authority.issue_cert(
         "gateway.example",
         not_before=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
@@ -126,7 +129,31 @@ def test_expired_certificate_is_a_notice(
     path = write(chain=chain, key=old.private_key_pem.bytes())
 
     assert main(["check", "-c", str(path)]) == 0
-    assert "the certificate has expired, on 2021-01-01" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "the certificate has expired, on 2021-01-01: gateway.example (" in said
+    assert "senders that verify it will not come; renew it" in said
+
+
+def test_every_pair_is_looked_at(
+    write: Callable[..., Path],
+    authority: trustme.CA,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    issued = issue(authority, "mx.example", "*.mx.example", now=now, days=3.5)
+    pair = write_pair(tmp_path, issued, name="more-")
+    more = '[[ingress.tls.more]]\ncertificate = "more-chain.pem"\nkey = "{}"\n'
+
+    assert main(["check", "-c", str(write(more=more.format("more-key.pem")))]) == 0
+    assert f"(3 days): mx.example, *.mx.example ({pair.certificate}): renew it" in (
+        capsys.readouterr().out
+    )
+
+    assert main(["check", "-c", str(write(more=more.format("key.pem")))]) == 2
+    assert (
+        "ingress.tls.more[0]: the key does not belong to the certificate" in capsys.readouterr().err
+    )
 
 
 def test_defaults_without_a_file(

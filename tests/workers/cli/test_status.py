@@ -1,15 +1,23 @@
 """``outgate status`` as a person runs it, on a real store."""
 
+import datetime as dt
 from pathlib import Path
 
 import pytest
+import trustme
 
 from relay.store.gate import Gates
 from relay.store.queue import Store
-from tests.kit.command import Desk, post
+from tests.kit.command import Desk, make_desk, post
 from tests.kit.messages import EVENT, Claims
+from tests.kit.pairs import issue, write_pair
 from tests.kit.redis import Server
 from workers.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
 
 
 async def test_the_ledger(desk: Desk, store: Store) -> None:
@@ -68,6 +76,54 @@ def test_the_ledger_does_not_add_up(
 
     assert main(["status", "-c", desk.file]) == 1
     assert "does NOT add up" in capsys.readouterr().out
+
+
+async def test_certificates_and_how_long_they_last(
+    server: Server, tmp_path: Path, authority: trustme.CA
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    more = ""
+    for name, days in (("", 60.5), ("soon-", 5.5), ("old-", -3.5)):
+        issued = issue(authority, f"{name}gw.test", now=now, days=days)
+        pair = write_pair(tmp_path, issued, name=name)
+        place = "[[ingress.tls.more]]" if name else "[ingress.tls]"
+        more += f'{place}\ncertificate = "{pair.certificate}"\nkey = "{pair.key}"\n'
+    desk = make_desk(tmp_path, server, tables=more)
+
+    state = await desk.ask("status")
+
+    assert [(one["names"], one["days"]) for one in state["certificates"]] == [
+        (["gw.test"], 60), (["soon-gw.test"], 5), (["old-gw.test"], -4),
+    ]  # fmt: skip
+    expires = dt.datetime.fromisoformat(state["certificates"][0]["expires"])
+    assert abs((expires - now).total_seconds() - 60.5 * 86400) < 2
+    assert not state["ready"]["ok"]
+    (why,) = state["ready"]["why"]
+    assert why.startswith("ingress.tls.more[1]: the certificate has expired, on ")
+
+    lines = (await desk.call("status")).out.splitlines()
+    assert [line for line in lines if line.startswith("not ready: ")] == [f"not ready: {why}"]
+    assert sum("old-gw.test" in line for line in lines) == 1
+    (soon,) = [line for line in lines if ": soon-gw.test (" in line]
+    assert soon.startswith("the certificate is good until ")
+    assert soon.endswith(": renew it")
+
+
+async def test_certificate_that_is_none_is_not_ready(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "c.pem").write_text("hello")
+    tables = '[ingress.tls]\ncertificate = "c.pem"\nkey = "c.pem"\n'
+    state = await make_desk(tmp_path, server, tables=tables).ask("status")
+
+    assert state["certificates"] == []
+    assert state["ready"]["why"] == [
+        f"ingress.tls: expected a certificate chain in PEM ({tmp_path}/c.pem, {tmp_path}/c.pem)"
+    ]
+
+
+async def test_without_certificates_there_is_nothing_amiss(desk: Desk) -> None:
+    state = await desk.ask("status")
+
+    assert (state["ready"], state["certificates"]) == ({"ok": True, "why": []}, [])
 
 
 def test_a_store_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
