@@ -36,12 +36,13 @@ def read_chain(tls: ssl.SSLSocket) -> tuple[x509.Certificate, ...]:
 
 def _read_octets(tls: ssl.SSLSocket) -> list[bytes]:
     """Return the DER of each certificate shown."""
-    if read := getattr(tls, "get_unverified_chain", None):
+    below: Any = getattr(tls, "_sslobj", None)  # OpenSSL's object
+    if below is None:
+        return []  # closed
+    if read := getattr(tls, "get_unverified_chain", None):  # since Python 3.13
         return cast("list[bytes]", read())
-    # Before Python 3.13 only OpenSSL's object below the socket has it; it is gone when closed.
-    below: Any = getattr(tls, "_sslobj", None)
-    shown = below.get_unverified_chain() if below is not None else None
-    return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in shown or ()]
+    shown = below.get_unverified_chain() or ()  # None before the handshake
+    return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in shown]
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

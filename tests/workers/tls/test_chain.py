@@ -77,6 +77,7 @@ class Shown:
 
     def __init__(self, *octets: bytes) -> None:
         self.octets = octets
+        self._sslobj = object()
 
     def get_unverified_chain(self) -> list[bytes]:
         return list(self.octets)
@@ -131,6 +132,22 @@ def test_the_public_key_is_taken_out_of_the_certificate(
     )
 
     assert read_public_key(ROOT.issue("mx.test", key=key).certificate) == spki
+
+
+def test_it_is_found_in_a_certificate_of_version_1_too() -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    der = bytearray(to_der(ROOT.issue("mx.test", key=key).certificate))
+    # RFC 5280 §4.1.2.1: version 1 is left out. Five octets less, in both lengths around them.
+    version = der.index(bytes.fromhex("a003020102"))
+    del der[version : version + 5]
+    for place in (2, 6):
+        shorter = int.from_bytes(der[place : place + 2]) - 5
+        der[place : place + 2] = shorter.to_bytes(2)
+
+    (certificate,) = read_chain(Shown(bytes(der)))  # type: ignore[arg-type]
+
+    assert certificate.version is x509.Version.v1
+    assert read_public_key(certificate) == read_public_key(ROOT.issue("x", key=key).certificate)
 
 
 def test_names_are_alternative_names_in_lower_case() -> None:

@@ -328,6 +328,16 @@ def test_a_bare_key_does_not_vouch_for_others() -> None:
     assert hold(beside, make_key_record(OTHER.key)) == "certificate-not-trusted"
 
 
+def test_keys_behind_the_fourth_are_not_tried() -> None:
+    others = [make_key_record(Authority().key) for _ in range(4)]
+
+    assert hold(GOOD, *others[:3], make_key_record(ROOT.key)) == "dane-ta"
+    assert hold(GOOD, *others, make_key_record(ROOT.key)) == "validation-failure"
+    # Of those that are shown any number can be named.
+    digests = [one._replace(matching=1, data=bytes(32)) for one in others]
+    assert hold(FULL, *others, *digests, ROOT.tlsa(2, 1, 1)) == "dane-ta"
+
+
 def test_what_a_bare_key_has_signed_must_be_an_authority_itself() -> None:
     no_authority = ROOT.make_intermediate(ca=False)
 
