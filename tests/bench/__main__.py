@@ -4,7 +4,10 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -19,13 +22,18 @@ from tests.bench.report import Figures, Report, name_load
 from tests.bench.rotation import measure_rotation
 from tests.bench.system import SYSTEMS, BenchFailed
 from tests.bench.throughput import Load, Run, measure
+from tests.bench.tls.figures import Step as TlsStep
+from tests.bench.tls.figures import plan as plan_tls
+from tests.bench.tls.measure import Run as TlsRun
+from tests.bench.tls.measure import measure as measure_tls
 from tests.kit import postfix, sink
 
 _COUNTS = {4096: 10_000, 102_400: 3_000}
 # Share of the machine's CPU used by what has no part in a run; the kernel's own work is in it.
 _NOISE = 0.10
 _QUEUES = ("headofline", "scale", "limits", "rotation", "gated", "dns")
-_PARTS = (*SYSTEMS, "memory", *_QUEUES)
+_PARTS = (*SYSTEMS, "memory", "tls", *_QUEUES)
+_R = TypeVar("_R", Run, TlsRun)
 
 
 def main() -> int:
@@ -33,13 +41,14 @@ def main() -> int:
     options = _parse()
     # The default would end us without ending what we have started.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    with_postfix = [part for part in options.only if part not in _QUEUES]
-    if with_postfix and (obstacle := sink.find_obstacle()):
+    with_sink = [part for part in options.only if part not in (*_QUEUES, "tls")]
+    if with_sink and (obstacle := sink.find_obstacle()):
         sys.stderr.write(f"bench: {obstacle}\n")
         return 2
-    if with_postfix and (obstacle := postfix.find_obstacle()):
+    if (with_sink or "tls" in options.only) and (obstacle := postfix.find_obstacle()):
         sys.stderr.write(f"bench: without Postfix: {obstacle}\n")
         options.only = [part for part in options.only if not part.startswith("postfix")]
+        options.postfix = False
     report = Report(machine.describe())
     whole = False
     try:
@@ -59,22 +68,21 @@ def main() -> int:
 def _run(options: argparse.Namespace, report: Report) -> None:
     steps = _plan(options)
     memory = "memory" in options.only
+    in_tls = _plan_tls(options)
     queues = [part for part in _QUEUES if part in options.only]
-    progress = Progress(len(steps) + 2 * memory + len(queues))
+    progress = Progress(len(steps) + 2 * memory + len(in_tls) + len(queues))
     for name, load, number in steps:
         progress.begin(f"{name}, {name_load(load)}, round {number}")
-        run = _measure_quietly(name, load, progress, tries=1 + options.patience)
-        noise = f"; NOISY: others used {run.others:.0%} of the CPU" if run.others > _NOISE else ""
-        progress.end(f"{run.rate:,.0f}/s, {sum(run.cpu.values()):.2f} ms CPU a message{noise}")
-        report.runs.append(run)
+        report.runs.append(_measure_quietly(partial(measure, name, load, progress), options))
+        progress.end(_name_result(report.runs[-1]))
     if memory:
-        progress.begin("idle sessions")
-        report.idle = measure_idle(progress)
-        progress.end(f"{report.idle.per_session:.1f} KiB a session")
-        progress.begin("large messages")
-        count = 5 if options.quick else 20
-        report.large = measure_large(progress, count=count)
-        progress.end(f"{report.large.seconds:.1f} s")
+        _run_memory(options, report, progress)
+    for name, case, number in in_tls:
+        progress.begin(f"{name}, TLS, {case.name}, round {number}")
+        report.tls.runs.append(
+            _measure_quietly(partial(measure_tls, name, case, progress), options)
+        )
+        progress.end(_name_result(report.tls.runs[-1]))
     for part in queues:
         progress.begin(part)
         others = Others()
@@ -82,6 +90,16 @@ def _run(options: argparse.Namespace, report: Report) -> None:
         report.noise[part] = noise = others.share()
         kept = "as promised" if all(p.kept for p in figures.promises()) else "MISSED"
         progress.end(f"{kept}; others used {noise:.0%} of the CPU")
+
+
+def _run_memory(options: argparse.Namespace, report: Report, progress: Progress) -> None:
+    progress.begin("idle sessions")
+    report.idle = measure_idle(progress)
+    progress.end(f"{report.idle.per_session:.1f} KiB a session")
+    progress.begin("large messages")
+    count = 5 if options.quick else 20
+    report.large = measure_large(progress, count=count)
+    progress.end(f"{report.large.seconds:.1f} s")
 
 
 def _measure_queues(part: str, progress: Progress, *, quick: bool) -> Figures:
@@ -105,17 +123,22 @@ def _measure_queues(part: str, progress: Progress, *, quick: bool) -> Figures:
             raise AssertionError(part)
 
 
-def _measure_quietly(name: str, load: Load, progress: Progress, *, tries: int) -> Run:
+def _measure_quietly(measure_once: Callable[[], _R], options: argparse.Namespace) -> _R:
     """Measure again while others are at work; of the tries, the one with the least noise.
 
     The choice looks at the noise alone, never at the result.
     """
-    runs: list[Run] = []
-    for _ in range(tries):
-        runs.append(measure(name, load, progress))
+    runs: list[_R] = []
+    for _ in range(1 + options.patience):
+        runs.append(measure_once())
         if runs[-1].others <= _NOISE:
             break
     return min(runs, key=lambda run: run.others)
+
+
+def _name_result(run: Run | TlsRun) -> str:
+    noise = f"; NOISY: others used {run.others:.0%} of the CPU" if run.others > _NOISE else ""
+    return f"{run.rate:,.0f}/s, {sum(run.cpu.values()):.2f} ms CPU a message{noise}"
 
 
 def _plan(options: argparse.Namespace) -> list[tuple[str, Load, int]]:
@@ -129,6 +152,12 @@ def _plan(options: argparse.Namespace) -> list[tuple[str, Load, int]]:
         # Not what Gmail does, and not what counts; it shows what connections cost.
         steps += [(name, Load(size, count, reuse=True), 1) for name in systems if not options.quick]
     return steps
+
+
+def _plan_tls(options: argparse.Namespace) -> list[TlsStep]:
+    if "tls" not in options.only:
+        return []
+    return plan_tls(rounds=options.rounds, quick=options.quick, postfix=options.postfix)
 
 
 def _parse() -> argparse.Namespace:
@@ -145,6 +174,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--only", choices=_PARTS, action="append", help="a part; may repeat")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
     options = parser.parse_args()
+    options.postfix = True
     options.only = list(options.only or _PARTS)
     options.size = options.size or list(_COUNTS)
     options.rounds = options.rounds or (1 if options.quick else 3)

@@ -12,6 +12,7 @@ from rich.table import Table
 from tests.bench.memory import Idle, Large
 from tests.bench.promise import Promise
 from tests.bench.throughput import Load, Run
+from tests.bench.tls.figures import Tls
 
 _RATIO = {4096: 2.0, 102_400: 1.3}  # outgate : Postfix, at least
 _PER_SESSION = 40.0  # KiB, at most
@@ -48,6 +49,7 @@ class Report:
     runs: list[Run] = field(default_factory=list)
     idle: Idle | None = None
     large: Large | None = None
+    tls: Tls = field(default_factory=Tls)
     parts: dict[str, Figures] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)  # share of the CPU of others, by part
 
@@ -58,6 +60,7 @@ class Report:
             "runs": [asdict(run) | {"rate": run.rate} for run in self.runs],
             "idle": self.idle and asdict(self.idle) | {"per_session": self.idle.per_session},
             "large": self.large and asdict(self.large),
+            "tls": self.tls.as_json(),
             "parts": {name: asdict(figures) for name, figures in self.parts.items()},
             "noise": self.noise,
             "promises": [{"what": text, "kept": kept} for text, kept in self.promises()],
@@ -67,6 +70,7 @@ class Report:
         """Yield what was promised, with the figure, and whether it holds."""
         yield from self._speed_promises()
         yield from self._memory_promises()
+        yield from self.tls.promises()
         for figures in self.parts.values():
             yield from figures.promises()
 
@@ -124,6 +128,8 @@ class Report:
             )
         if self.large:
             _show_large(console, self.large)
+        for line in self.tls.describe():
+            console.print(line, highlight=False)
         for name, figures in self.parts.items():
             for line in figures.describe():
                 console.print(line, highlight=False)

@@ -69,9 +69,11 @@ def _check_postfix(postfix: Postfix) -> None:
 
 
 @contextmanager
-def open_postfix(sink_port: int, settings: Mapping[str, str] = POSTFIX) -> Iterator[Running]:
-    """Postfix as Debian installs it, with the sink as its relayhost."""
-    with Postfix({**settings, "relayhost": f"[127.0.0.1]:{sink_port}"}) as postfix:
+def open_postfix(
+    sink_port: int, settings: Mapping[str, str] = POSTFIX, *, host: str = "127.0.0.1"
+) -> Iterator[Running]:
+    """Postfix as Debian installs it, with the sink on ``host`` as its relayhost."""
+    with Postfix({**settings, "relayhost": f"[{host}]:{sink_port}"}) as postfix:
         yield Running(
             postfix.port, postfix.pid, name_postfix, postfix.read_log,
             lambda _: _check_postfix(postfix),
@@ -87,13 +89,17 @@ def open_postfix_tuned(sink_port: int) -> AbstractContextManager[Running]:
 def open_outgate(sink_port: int) -> Iterator[Running]:
     """``outgate up`` with the embedded store and the sink as everybody's host."""
     with Gateway({"*": sink_port}) as gateway:
+        yield Running(
+            gateway.port, gateway.pid, name_outgate, gateway.read_output,
+            lambda count: check_ledger(gateway, count),
+        )  # fmt: skip
 
-        def check(count: int) -> None:
-            ledger = gateway.wait_ledger(count)
-            if not (ledger.is_closed and ledger.delivered == count):
-                raise BenchFailed(f"{count} messages sent, but the ledger says {ledger}")
 
-        yield Running(gateway.port, gateway.pid, name_outgate, gateway.read_output, check)
+def check_ledger(gateway: Gateway, count: int) -> None:
+    """Raise BenchFailed unless so many messages were accepted, and all are delivered."""
+    ledger = gateway.wait_ledger(count)
+    if not (ledger.is_closed and ledger.delivered == count):
+        raise BenchFailed(f"{count} messages sent, but the ledger says {ledger}")
 
 
 SYSTEMS: dict[str, Callable[[int], AbstractContextManager[Running]]] = {

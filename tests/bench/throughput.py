@@ -59,21 +59,21 @@ def measure(name: str, load: Load, progress: Progress) -> Run:
 
 
 def _measure_once(name: str, system: Running, sink: Sink, load: Load, progress: Progress) -> Run:
-    cpu, sink_cpu = _count(system), _read_cpu(sink.pid)
+    cpu, sink_cpu = count_system(system), read_cpu(sink.pid)
     busy, ours = read_busy(), time.process_time()
     sending = _Sending(system, sink, load)
     sending.watch(progress)
-    spent, busy, ours = _count(system), read_busy() - busy, time.process_time() - ours
+    spent, busy, ours = count_system(system), read_busy() - busy, time.process_time() - ours
     spent.subtract(cpu)
-    harness = {"source": sending.source_cpu, "sink": _read_cpu(sink.pid) - sink_cpu}
+    harness = {"source": sending.source_cpu, "sink": read_cpu(sink.pid) - sink_cpu}
     others = busy - ours - sum(spent.values()) - sum(harness.values())
     return Run(
         system=name,
         load=load,
         seconds=sending.seconds,
         accept_seconds=sending.accept_seconds,
-        cpu=_per_message(spent, load.count),
-        harness=_per_message(harness, load.count),
+        cpu=per_message(spent, load.count),
+        harness=per_message(harness, load.count),
         others=max(0.0, others / (sending.seconds * (os.cpu_count() or 1))),
         peak=system.peaks(),
     )
@@ -130,14 +130,17 @@ class _Sending:
             raise BenchFailed(self._source.stderr.read().decode("utf-8", "replace"))
 
 
-def _count(system: Running) -> Counter[str]:
+def count_system(system: Running) -> Counter[str]:
+    """Return the CPU seconds that a system has used so far, by process."""
     return count_cpu(system.root, system.naming) if system.root else Counter()
 
 
-def _read_cpu(pid: int) -> float:
+def read_cpu(pid: int) -> float:
+    """Return the CPU seconds that one process has used so far; 0 when it is gone."""
     process = read(pid)
     return process.cpu if process else 0.0
 
 
-def _per_message(seconds: dict[str, float] | Counter[str], count: int) -> dict[str, float]:
+def per_message(seconds: dict[str, float] | Counter[str], count: int) -> dict[str, float]:
+    """Return milliseconds for a message, by process; without those that used nothing."""
     return {name: value * 1000 / count for name, value in sorted(seconds.items()) if value > 0}

@@ -21,13 +21,15 @@ from tests.kit.program import Program
 _DAEMONS = Path("/usr/lib/postfix/sbin")
 _OWNER, _GROUP = "postfix", "postdrop"
 
-# Debian's master.cf without chroot, without delivery programs, and with one listener.
+# Debian's master.cf without chroot, without delivery programs, with one listener, and with the
+# tlsproxy that is commented out there.
 _MASTER = """\
 127.0.0.1:{port} inet n - n - - smtpd
 pickup     unix  n - n 60    1 pickup
 cleanup    unix  n - n -     0 cleanup
 qmgr       unix  n - n 300   1 qmgr
 tlsmgr     unix  - - n 1000? 1 tlsmgr
+tlsproxy   unix  - - n -     0 tlsproxy
 rewrite    unix  - - n -     - trivial-rewrite
 bounce     unix  - - n -     0 bounce
 defer      unix  - - n -     0 bounce
