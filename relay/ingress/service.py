@@ -5,6 +5,7 @@ serve
 ├── _watch_store           once a second: is it there, how full is it?
 ├── events.run             writes the event log
 ├── Renewal.run            certificates: new files, and the end of the old ones
+├── ReturnPaths.run        senders' domains: do they still accept mail?
 └── accept_loop ...        one per listening address
     └── Session.run ...    one per connection
 """
@@ -18,14 +19,16 @@ import socket
 import trio
 
 from relay.config import Config
-from relay.errors import StoreError, StoreUnavailable
+from relay.errors import StartError, StoreError, StoreUnavailable
 from relay.events import EventLog
 from relay.ingress.admission import Admission
 from relay.ingress.renewal import Renewal
+from relay.ingress.returnpath import ReturnPaths
 from relay.ingress.secret import make_pattern
 from relay.ingress.session import Desk, Session
 from relay.net.certificates import load_certificates
 from relay.net.listen import accept_loop, open_listener
+from relay.net.resolver import Resolver
 from relay.net.stream import Stream
 from relay.ready import say_ready
 from relay.signals import wait_for_stop
@@ -59,10 +62,20 @@ async def serve(config: Config) -> None:
             tls=tls,
             door=service,
             secrets={t.name: make_pattern(t.header) for t in config.tenant if t.header},
+            return_paths=_make_return_paths(config),
         )
         await service.run()
     finally:
         await link.aclose()
+
+
+def _make_return_paths(config: Config) -> ReturnPaths | None:
+    """A host without name servers accepts mail all the same."""
+    try:
+        return ReturnPaths(Resolver(config.dns))
+    except StartError as error:
+        _log.warning("senders' domains are not looked up: %s", error)
+        return None
 
 
 def _make_settings(config: Config) -> ServerSettings:
@@ -107,6 +120,8 @@ class IngressService:
                 nursery.start_soon(self._watch_store)
                 if self.desk.tls is not None:
                     nursery.start_soon(Renewal(self.desk.tls, self.events).run)
+                if self.desk.return_paths is not None:
+                    nursery.start_soon(self.desk.return_paths.run)
                 async with trio.open_nursery() as sessions:
                     async with trio.open_nursery() as accepting:
                         for listener in listeners:

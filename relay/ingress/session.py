@@ -23,6 +23,7 @@ from relay.ingress.admission import Admission, Refusal
 from relay.ingress.demand import Demand, find_demand
 from relay.ingress.head import cut_head
 from relay.ingress.priority import find_priority
+from relay.ingress.returnpath import ReturnPaths
 from relay.ingress.secret import remove_header
 from relay.ingress.trace import MAX_HOPS, count_hops, make_received
 from relay.model import Delivery, Envelope, Recipient, make_message_id
@@ -72,6 +73,7 @@ class Desk:
     tls: Certificates | None
     door: Door
     secrets: Mapping[str, re.Pattern[bytes]] = field(default_factory=dict)  # by tenant's name
+    return_paths: ReturnPaths | None = None
 
 
 @dataclass(slots=True)
@@ -185,8 +187,20 @@ class Session:
             self._report_refusal(mail, tenant)
             self._smtp.refuse(550, "5.7.1", tenant.text)
             return
+        if (domain := await self._find_null_mx(mail)) is not None:
+            refusal = Refusal("Sender address has null MX", f"{domain} has a null MX")
+            self._report_refusal(mail, refusal)
+            self._smtp.refuse(550, "5.7.27", refusal.text)  # RFC 7505 §4.2
+            return
         self._open = _Transaction(mail, tenant)
         self._smtp.accept()
+
+    async def _find_null_mx(self, mail: Mail) -> str | None:
+        """Return the sender's domain if it says that it accepts no mail."""
+        paths, domain = self._desk.return_paths, find_domain(mail.sender)
+        if paths is None or domain is None or not await paths.is_null(domain):
+            return None
+        return domain
 
     async def _on_rcpt(self, rcpt: Rcpt) -> None:
         tx = self._transaction
