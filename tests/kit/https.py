@@ -22,13 +22,14 @@ import trio
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server says. ``pause``: seconds before each octet of the body."""
+    """What the server says. ``pause``: seconds before each piece of the body."""
 
     body: bytes = b""
     status: int = 200
     content_type: str = "text/plain"
     headers: tuple[tuple[str, str], ...] = ()
     pause: float = 0
+    piece: int = 1 << 20  # octets
     is_chunked: bool = False  # the body comes without a length in front of it
 
 
@@ -104,9 +105,9 @@ async def _say(
     ]
     head = h11.Response(status_code=answer.status, headers=[f for f in fields if f[1]])
     await tls.send_all(http.send(head) or b"")
-    pieces = [bytes([octet]) for octet in answer.body] if answer.pause else [answer.body]
-    for piece in pieces:
+    for start in range(0, len(answer.body), answer.piece):
         await trio.sleep(answer.pause)
+        piece = answer.body[start : start + answer.piece]
         await tls.send_all(http.send(h11.Data(data=piece)) or b"")
     await tls.send_all(http.send(h11.EndOfMessage()) or b"")
 

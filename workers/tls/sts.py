@@ -5,12 +5,12 @@ web's authorities vouch for it. It is kept until its ``max_age`` is over, whatev
 record and the web server meanwhile: who can suppress these must not be able to suppress TLS.
 
 Where a policy is found, nearest first: in this process (``find_now``, a look into a dict), in the
-store, where all workers share it, at the domain. What a process knows it looks up again in the
-store and in the DNS after a minute; so what another worker fetched, and another version, are
-noticed soon, at the cost of one round trip a minute for each domain in use.
+store, where all workers share it, at the domain. What a process knows it looks up again after a
+minute, in the store and in the DNS: what others fetched, and another version, are noticed soon.
 """
 
 import contextlib
+import functools
 import random
 import re
 import time
@@ -33,28 +33,22 @@ Mode = Literal["enforce", "testing", "none"]
 _MODES: dict[str, Mode] = {"enforce": "enforce", "testing": "testing", "none": "none"}
 
 MAX_AGE = 31_557_600  # RFC 8461 §3.2: a year; what is more is taken as this
-# Of one policy; the line count includes whatever we do not know.
-MAX_PATTERNS = 100
-MAX_LINES = 1000
+MAX_PATTERNS = 100  # of one policy
+MAX_LINES = 1000  # ... with all that we do not know
 
 CACHE_SIZE = 10_000  # domains that a process knows about
 LOOK_AGAIN = 60.0
-# When the DNS does not answer: as long as the resolver itself remembers that.
-UNAVAILABLE_FOR = 5.0
-# RFC 8461 §3.3: after a failure the same version is left alone for at least so long.
-FAILED_FOR = 300.0
+UNAVAILABLE_FOR = 5.0  # the DNS does not answer: as long as the resolver remembers that
+FAILED_FOR = 300.0  # RFC 8461 §3.3: a version that failed is left alone for at least so long
 # §3.3 suggests a look once a day; what lives shorter is fetched again when half of that is over.
 REFRESH_AFTER = 86_400.0
-# A policy of no age at all would be fetched for every message.
-MIN_AGE = 60.0
-# Fetches at a time. The rest wait for their turn, and only then their time runs.
-CONCURRENT = 256
+MIN_AGE = 60.0  # a policy of no age at all would be fetched for every message
+CONCURRENT = 256  # fetches at a time; the rest wait for their turn before their time runs
 
 # §3.1, the ABNF: what begins like this is meant to be a record, and there must be only one.
 _BEGIN = re.compile(rb"v=STSv1[ \t]*;")
 _FIELD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}=[\x21-\x3a\x3c\x3e-\x7e]+")
 _ID = re.compile(rb"id=([A-Za-z0-9]{1,32})")
-
 _SECONDS = re.compile(r"[0-9]{1,10}")
 # §3.2: A-labels. The underscore is not a host name's, but hosts in the wild have it.
 _PATTERN = re.compile(
@@ -201,10 +195,6 @@ class _Known:
 _NOTHING = _Known()
 
 
-def _ignore(_domain: str, _text: str) -> None:
-    pass
-
-
 class StsPolicies:
     """The policies of all domains. One for each process."""
 
@@ -216,7 +206,7 @@ class StsPolicies:
         *,
         is_allowed: Callable[[str], bool],
         spawn: Callable[..., object],
-        report: Callable[[str, str], object] = _ignore,
+        report: Callable[[str, str], object] = lambda _domain, _text: None,
         clock: Callable[[], float] = time.time,
         chance: random.Random | None = None,
     ) -> None:
@@ -228,15 +218,18 @@ class StsPolicies:
         a policy that is in use could not be fetched again. ``clock``: seconds since 1970.
         """
         self._resolver = resolver
+        self._get = functools.partial(
+            fetch_policy,
+            resolver=resolver,
+            context=make_context(config.delivery.ca_file),
+            is_allowed=is_allowed,
+            port=config.tls.mta_sts_port,
+        )
         self._cache = cache
-        self._is_allowed = is_allowed
         self._spawn = spawn
         self._report = report
         self._clock = clock
-        self._context = make_context(config.delivery.ca_file)
-        self._port = config.tls.mta_sts_port
-        # Workers began at the same time, and should not all fetch at the same time: the first one
-        # fetches for the others.
+        # So that workers do not all refresh at the same time: the first does it for the others.
         self._haste = (chance or random.Random()).uniform(0.9, 1.0)  # noqa: S311 - no secret
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._flights: dict[str, trio.Event] = {}
@@ -357,8 +350,7 @@ class StsPolicies:
     async def _share(self, domain: str, copy: _Copy) -> None:
         if self._cache is None:
             return
-        policy = copy.policy
-        stored = StoredSts(policy.id, policy.text, copy.fetched, copy.expires)
+        stored = StoredSts(copy.policy.id, copy.policy.text, copy.fetched, copy.expires)
         with contextlib.suppress(StoreUnavailable, StoreError):  # the others fetch for themselves
             await self._cache.write(domain, stored, lifetime=copy.expires - copy.fetched)
 
@@ -370,14 +362,7 @@ class StsPolicies:
         """Fetch the policy; when that fails, the copy is the one that we had before."""
         try:
             async with self._slots:
-                octets = await fetch_policy(
-                    domain,
-                    self._resolver,
-                    context=self._context,
-                    is_allowed=self._is_allowed,
-                    port=self._port,
-                )
-            policy = parse_policy(octets, ident)
+                policy = parse_policy(await self._get(domain), ident)
         except (StsFetchFailed, StsInvalid) as error:
             # RFC 8461 §3.3: administrators should hear of it before the copy is too old.
             if before is not None and before.policy.mode != "none":

@@ -213,7 +213,7 @@ async def test_host_must_be_there(site: Site, zone: dict[str, Any], text: str) -
 
 async def test_slow_answer_is_not_waited_for(site: Site, mock_clock: MockClock) -> None:
     # An octet every ten seconds: always something, and it would take a quarter of an hour.
-    site.web.answers[HOST] = Answer(POLICY, pause=10)
+    site.web.answers[HOST] = Answer(POLICY, pause=10, piece=1)
     mock_clock.autojump_threshold = 0.02
 
     failing, said = await site.fail()
@@ -235,7 +235,15 @@ async def test_silent_server_is_not_waited_for(
             mock_clock.autojump_threshold = 0.02
 
             assert (await site.fail())[0] == FETCH
-    assert mock_clock.current_time() <= 30
+    assert mock_clock.current_time() == pytest.approx(10)
+
+
+async def test_rest_of_a_long_answer_is_not_waited_for(site: Site, mock_clock: MockClock) -> None:
+    site.web.answers[HOST] = Answer(b"x" * 300_000, pause=2, piece=70_000)
+    mock_clock.autojump_threshold = 0.02
+
+    assert "more than 65536 octets" in (await site.fail())[1]
+    assert mock_clock.current_time() == pytest.approx(2)
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,17 @@ async def test_failure_is_remembered_for_five_minutes(world: World, mock_clock: 
     assert show(await policies.find("a.test")) == ("enforce", "1", "mx1.a.test")
 
 
+async def test_record_that_goes_ends_the_failure(world: World, mock_clock: MockClock) -> None:
+    world.publish()
+    world.break_web()
+    policies = world.make()
+    assert show(await policies.find("a.test")) == (FETCH,)
+
+    del world.zone["_mta-sts.a.test"]
+    mock_clock.jump(MINUTE)
+    assert await policies.find("a.test") == (None, "")
+
+
 @pytest.mark.parametrize(
     ("answer", "failing"),
     [
@@ -376,16 +387,17 @@ async def test_failed_refresh_is_tried_again_after_five_minutes(
     world: World, mock_clock: MockClock
 ) -> None:
     world.publish(max_age=10_000)
-    async with trio.open_nursery() as background:
-        policies = world.make(spawn=background.start_soon)
-        await policies.find("a.test")
+    refreshes: list[tuple[Any, ...]] = []
+    policies = world.make(spawn=lambda *task: refreshes.append(task))
+    await policies.find("a.test")
     world.break_web()
     mock_clock.jump(5001)
     tries = []
     for _ in range(12):
-        async with trio.open_nursery() as background:
-            policies._spawn = background.start_soon
-            assert show(await policies.find("a.test")) == ("enforce", "1", "mx1.a.test")
+        assert show(await policies.find("a.test")) == ("enforce", "1", "mx1.a.test")
+        while refreshes:
+            refresh, *arguments = refreshes.pop()
+            await refresh(*arguments)
         tries.append(world.fetches - 1)
         mock_clock.jump(MINUTE)
 
@@ -408,26 +420,27 @@ async def test_nothing_is_reported_of_a_policy_that_asks_for_nothing(
     assert world.reports == []
 
 
-async def test_refresh_that_is_late_does_not_undo_another_version(
+async def test_refresh_that_is_late_does_not_undo_what_was_found_meanwhile(
     world: World, mock_clock: MockClock
 ) -> None:
-    world.publish(max_age=1000)
+    world.publish(max_age=60)
     async with trio.open_nursery() as background:
+        await world.make().find("a.test")
+        mock_clock.jump(40)
         policies = world.make(spawn=background.start_soon)
-        await policies.find("a.test")
-        mock_clock.jump(510)
-        world.web.gate = trio.Event()
+        world.web.gate = held = trio.Event()
         await policies.find("a.test")  # begins to refresh
         while world.fetches < 2:
             await trio.lowlevel.checkpoint()
-        held, world.web.gate = world.web.gate, None
+        world.web.gate = None
 
         world.publish(ident="2")
-        mock_clock.jump(MINUTE)
+        mock_clock.jump(21)  # the first policy has expired, its refresh has still a little time
         assert show(await policies.find("a.test"))[1] == "2"
         world.break_web()
-        held.set()  # the refresh fails, long after
+        held.set()
 
+    assert world.reports == [("a.test", "mta-sts.a.test answered with 503")]
     assert show(policies.find_now("a.test")) == ("enforce", "2", "mx2.a.test")
 
 
@@ -483,7 +496,7 @@ async def test_cancelled_look_up_does_not_take_others_along(world: World, cancel
 async def test_slow_domain_does_not_hold_up_another(world: World, mock_clock: MockClock) -> None:
     world.publish()
     world.publish(domain="b.test")
-    world.web.answers["mta-sts.a.test"] = Answer(b"slow", pause=1000)
+    world.web.answers["mta-sts.a.test"] = Answer(b"slow", pause=1000, piece=1)
     policies = world.make()
 
     async with trio.open_nursery() as nursery:
