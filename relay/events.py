@@ -27,6 +27,13 @@ A certificate of the ingress is none of a message's. Each process tells for itse
                 certificate-expired    once a day
     names, file, expires, days         of the certificate that is in use
 
+Reports of how TLS went (RFC 8460) are accepted as mail, or posted:
+
+    event       tls-report tls-report-failed
+    domain, to, report    about whom, the URI (failed, "": its record could not be had), and the id
+    sessions, failures    how many it tells of, and how many of them failed
+    id, text    the message, if it is one; why it failed
+
 The same lines are kept in the store for a while, as the message's story (``outgate explain``);
 an operator's decision stands in the story of each message that it was about, too, unless whole queues
 were retried.
