@@ -14,8 +14,8 @@ _LISTED = 8  # processes, those that use most
 
 _MAIN = Case("ECDSA", each=100, count=4_000)
 _RSA = replace(_MAIN, kind="RSA")
-# A handshake for each message on the way in. The generator makes the other half of each, and so
-# has more of the machine than what is measured: it is shown, and nothing is promised of it.
+# A handshake for each message on the way in. The generator makes the other half of each, on the
+# same cores: it is shown, and nothing is promised of it.
 _SINGLE = Case("ECDSA", each=1, count=2_000)
 _PROMISED = (_MAIN, _RSA)
 
