@@ -45,8 +45,8 @@ class Size:
     """How much of it."""
 
     domains: int = 10_000
-    bound: int = 1_000  # of the small cache
-    wide: int = 200  # names with hundreds of addresses
+    bound: int = 500  # of the small cache
+    wide: int = 150  # names with hundreds of addresses
 
 
 QUICK = Size(domains=1_000, bound=200, wide=40)
