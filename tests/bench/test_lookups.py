@@ -15,7 +15,7 @@ from tests.bench.progress import Progress
 
 @pytest.mark.slow
 def test_few_look_ups_keep_what_many_promise() -> None:
-    found = measure_look_ups(Progress(1), Size(domains=500, bound=100, wide=20))
+    found = measure_look_ups(Progress(1), Size(domains=500, bound=100, wide=40))
     assert found.fresh.look_ups == found.known.look_ups == 2_500
     assert found.fresh.count.asked >= 520  # MX and A
     assert found.bounded.most == 100
