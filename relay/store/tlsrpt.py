@@ -116,8 +116,11 @@ class Sessions:
     async def take_lease(self, worker: str) -> bool:
         """Become the one that makes reports, if nobody is; True also when we are already."""
         key = make_key(0, "reporting")
-        taken = await self._link.call("SET", key, worker, "NX", "PX", int(_LEASE * 1000))
-        return taken is not None or await self.hold_lease(worker)
+        for _ in range(2):  # once more: our own may end between the two commands
+            taken = await self._link.call("SET", key, worker, "NX", "PX", int(_LEASE * 1000))
+            if taken is not None or await self.hold_lease(worker):
+                return True
+        return False
 
     async def hold_lease(self, worker: str, seconds: float = _LEASE) -> bool:
         """Let the lease end in ``seconds`` from now; False: it is not ours.
