@@ -8,6 +8,9 @@ It is the operator's record, apart from the service's own log. Keys are stable:
     tenant      whose it is
     sender, recipients, size, client, hello, tls      (accepted)
     domain, attempt, source, host, tls, recipients    (attempts: what each recipient got, and why)
+    tls_policy  who demanded TLS: dane sts requiretls site, or opportunistic, none
+    tls_verified, tls_problem    by what the host was verified: dane-ee dane-ta pkix, or "" and why not
+    certificate the host's, SHA-256
     wait        seconds until the next attempt        (deferred)
 
 What operators decide is an event of its own, one for each command:
@@ -26,6 +29,13 @@ A certificate of the ingress is none of a message's. Each process tells for itse
                 certificate-expiring   fewer than 14 days are left; once a day
                 certificate-expired    once a day
     names, file, expires, days         of the certificate that is in use
+
+TLS on the way out, where it is less than it was:
+
+    event       tls-downgraded         hosts that had shown validated TLS for a while do not any more
+                                       (domain, site, source, host); refused: whether mail waits for it
+                policy-not-refreshed   a domain's MTA-STS policy is in use, and cannot be had again
+    text        why
 
 Reports of how TLS went (RFC 8460) are accepted as mail, or posted:
 

@@ -24,7 +24,9 @@ from relay.store.gate import Gates
 from relay.store.queue import Store
 from relay.store.suspension import Suspension, Suspensions
 from workers.ending import Ending
-from workers.route import Router, find_family
+from workers.hosts import find_family
+from workers.opening import Opener
+from workers.route import Router
 
 _log = logging.getLogger("outgate.worker")
 
@@ -41,6 +43,7 @@ class Desk:
     gates: Gates
     router: Router
     ending: Ending
+    opener: Opener
     events: EventLog
     worker: str
     sources: dict[str, Source]

@@ -26,6 +26,8 @@ from workers.notice import Kind
 from workers.postmaster import Postmaster
 from workers.schedule import is_expired, next_wait
 from workers.suppression import Trimmed, is_unknown, make_outcome, trim
+from workers.tls.guard import Policy
+from workers.tls.proof import NOTHING, Proof
 
 _log = logging.getLogger("outgate.worker")
 
@@ -35,13 +37,15 @@ class Attempt:
     """Where an attempt was made, for the record; all empty when none could be.
 
     ``dsn``: the host offered DSN, and so has taken over telling the sender (RFC 3461 §5.2.1).
+    ``policy``: who demanded what of TLS; ``proof``: what it was.
     """
 
     source: str = ""
     host: str = ""
     address: str = ""
-    tls: str = ""
     dsn: bool = False
+    policy: Policy = "none"
+    proof: Proof = NOTHING
 
 
 class _LastOutcome(msgspec.Struct, frozen=True):
@@ -349,7 +353,7 @@ class Ending:
             "source": attempt.source,
             "host": attempt.host,
             "address": attempt.address,
-            "tls": attempt.tls,
+            **_describe_tls(attempt),
         }
 
     def _make_event(self, name: str, result: _Result, **more: object) -> bytes:
@@ -400,3 +404,17 @@ def _recall(claim: Claim, reason: str) -> tuple[str, list[Outcome]]:
 
 def _show(octets: bytes) -> str:
     return octets.decode("utf-8", "replace")
+
+
+def _describe_tls(attempt: Attempt) -> dict[str, object]:
+    """Return what an event says of TLS: nobody should have to believe us that it was validated."""
+    proof = attempt.proof
+    said: dict[str, object] = {"tls": proof.protocol}
+    if attempt.address:
+        said["tls_policy"] = attempt.policy
+    if proof.protocol:
+        said["tls_verified"] = proof.verified
+        said["certificate"] = proof.fingerprint
+    if proof.text:
+        said["tls_problem"] = proof.text
+    return said

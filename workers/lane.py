@@ -22,7 +22,7 @@ from relay.smtp.client import LocalProtocolError
 from workers.berth import DEPTH, Berth, find_rests
 from workers.desk import Desk
 from workers.ending import Attempt
-from workers.peer import ClaimLost, HostFailed, Peer, Verdict, open_peer
+from workers.peer import ClaimLost, HostFailed, Peer, Verdict
 from workers.route import Path
 
 # Waits before another try when our own side is the trouble, s: the store does not answer; a
@@ -192,7 +192,7 @@ class Lane:
         Returns False when this session task is one too many.
         """
         try:
-            peer = await self._open()
+            peer = await self._open(claim.delivery.domain)
         except SourceUnusable as error:
             self._desk.set_aside(self.source, error)
             self._hand_back([claim], 0.0)
@@ -292,18 +292,19 @@ class Lane:
             # Its lease ends, and ``reclaim`` tries. One broken record must not stop a worker.
             _log.error("%s: cannot be put off: %s", claim.delivery.id, error)
 
-    async def _open(self) -> Peer:
-        return await open_peer(
-            self.path,
-            self._desk.egresses[self.source.name],
-            self.source.ehlo,
-            ca_file=self._settings.ca_file,
-        )
+    async def _open(self, domain: str) -> Peer:
+        desk, source = self._desk, self.source
+        return await desk.opener.open(self.path, source, desk.egresses[source.name], domain=domain)
 
     async def _deliver(self, claim: Claim, peer: Peer) -> tuple[Verdict, Attempt]:
         host = peer.host
         attempt = Attempt(
-            self.source.name, host.name, f"{host.address}:{host.port}", peer.tls, peer.dsn
+            self.source.name,
+            host.name,
+            f"{host.address}:{host.port}",
+            peer.dsn,
+            host.guard.policy,
+            peer.proof,
         )
         event = self._desk.ending.make_attempt_event(claim, attempt)
         early = self._settings.unknown_outcome == "retry"

@@ -14,18 +14,15 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
-from relay.config.schema import TlsLevel
 from relay.errors import (
     NetworkError,
     PeerClosed,
     PeerSilent,
-    SourceUnusable,
     StoreError,
     StoreUnavailable,
     TlsFailed,
 )
 from relay.model import Claim, Outcome
-from relay.net.egress import Egress
 from relay.net.stream import Stream
 from relay.net.tls import make_client_context
 from relay.smtp.client import (
@@ -43,17 +40,17 @@ from relay.smtp.client import (
 )
 from relay.store.link import Pending
 from relay.store.queue import Store
-from workers.classify import classify_error, classify_reply
-from workers.route import Host, Path
+from workers.classify import classify_reply
+from workers.hosts import Host
+from workers.tls.guard import Guard, TlsUntrusted
+from workers.tls.pkix import Authorities
+from workers.tls.proof import NOTHING, prove
 
 # RFC 5321 §4.5.3.2: how long the answer to each command may take, s. The initial 220 and what is
 # not named: five minutes.
 _PATIENCE = {"DATA": 120.0, ".": 600.0, "BDAT": 600.0}
 _COMMAND_PATIENCE = 300.0
 _BLOCK_PATIENCE = 180.0  # §4.5.3.2.5: for a piece of content to be taken
-# Not in the RFC: how long connecting may take. Longer than two lost SYNs (1 + 2 s), short enough
-# to try all hosts of a domain within one claim.
-_CONNECT_PATIENCE = 30.0
 _HANDSHAKE_PATIENCE = 60.0
 _QUIT_PATIENCE = 2.0
 _SLACK = 1.0
@@ -90,15 +87,11 @@ class Peer:
     def __init__(self, stream: Stream, host: Host, ehlo: str) -> None:
         self._stream = stream
         self._smtp = ClientSession(ehlo.encode("ascii"))
+        self.proof = NOTHING
         self._scope = trio.CancelScope()
         self._dot_left = False  # the content of this message, to its end, is on its way
         self.host = host
         self.sent = 0  # transactions so far
-
-    @property
-    def tls(self) -> str:
-        """TLS version and cipher, "" in clear."""
-        return self._stream.protocol
 
     @property
     def dsn(self) -> bool:
@@ -120,15 +113,16 @@ class Peer:
 
     # -- opening ------------------------------------------------------------------------------
 
-    async def open(self, level: TlsLevel, ca_file: str) -> None:
+    async def open(self, guard: Guard, authorities: Authorities) -> None:
         """Get to where a message may be begun. Raises HostFailed, NetworkError."""
         with self._scope:
             await self._greet()
-            if level != "none":
+            if guard.level != "none":
                 if self._smtp.capabilities.starttls:
-                    await self._start_tls(verify=level == "verify", ca_file=ca_file)
-                elif level != "opportunistic":
-                    raise TlsFailed("the host does not offer STARTTLS, which this site requires")
+                    await self._start_tls(guard, authorities)
+                elif guard.demands_tls:
+                    text = f"the host does not offer STARTTLS, which is demanded ({guard.policy})"
+                    raise TlsUntrusted("starttls-not-supported", text)
         if self._scope.cancelled_caught:
             if self._smtp.state is State.TLS:
                 raise TlsFailed("the TLS handshake does not come to an end")
@@ -147,18 +141,26 @@ class Peer:
         if not isinstance(event, Ready):
             raise PeerClosed("the host closed the connection before it was ready")
 
-    async def _start_tls(self, *, verify: bool, ca_file: str) -> None:
-        """Upgrade. Raises TlsFailed when the host will not or cannot."""
+    async def _start_tls(self, guard: Guard, authorities: Authorities) -> None:
+        """Upgrade, and hold the certificates against the guard.
+
+        Raises TlsFailed when the host will not or cannot, TlsUntrusted when it is not who it should
+        be: nothing of a message has been said to it then.
+        """
         self._smtp.start_tls()
         try:
             event = await self._next_event()
             if not isinstance(event, TlsGo):
                 raise TlsFailed("the host offers STARTTLS and refuses it")
-            context = make_client_context(verify=verify, ca_file=ca_file)
             self._allow(_HANDSHAKE_PATIENCE)
-            await self._stream.start_tls(context, server_hostname=self.host.name)
+            names = guard.names or (self.host.name,)
+            # The certificates are looked at afterwards, by us: with DANE it is not authorities who
+            # vouch for them, and without a demand we want to know all the same.
+            context = make_client_context(verify=False)
+            await self._stream.start_tls(context, server_hostname=names[0])
         except (PeerClosed, RemoteProtocolError) as error:
             raise TlsFailed(f"TLS handshake failed: {error}") from error
+        self.proof = prove(self._stream, guard, names, authorities)
         self._smtp.tls_started()
         await self._greet()
 
@@ -282,60 +284,6 @@ class Peer:
     def close(self) -> None:
         """Close at once."""
         self._stream.close()
-
-
-async def open_peer(path: Path, egress: Egress, ehlo: str, *, ca_file: str) -> Peer:
-    """Open a session with the first host of ``path`` that will have one, out of ``egress``.
-
-    Raises HostFailed when no host will, with the outcome of the last one tried (RFC 5321 §5.1);
-    SourceUnusable when our own address is the trouble.
-    """
-    failure: HostFailed | None = None
-    for host in path.hosts:
-        try:
-            return await _open_host(host, path, egress, ehlo, ca_file)
-        except HostFailed as error:
-            failure = error
-    assert failure is not None, "a path has at least one host"
-    raise failure
-
-
-async def _open_host(host: Host, path: Path, egress: Egress, ehlo: str, ca_file: str) -> Peer:
-    """One host, with TLS as the path demands it. Raises HostFailed, SourceUnusable."""
-    try:
-        return await _open(host, path.tls, egress, ehlo, ca_file)
-    except TlsFailed as error:
-        if path.tls != "opportunistic":
-            raise HostFailed(classify_error(error, "STARTTLS")) from error
-    except SourceUnusable:
-        raise
-    except NetworkError as error:
-        raise HostFailed(classify_error(error)) from error
-    # Nothing demanded TLS, and this host's is broken: RFC 7435 §3, better in clear than not.
-    try:
-        return await _open(host, "none", egress, ehlo, ca_file)
-    except SourceUnusable:
-        raise
-    except NetworkError as error:
-        raise HostFailed(classify_error(error)) from error
-
-
-async def _open(host: Host, level: TlsLevel, egress: Egress, ehlo: str, ca_file: str) -> Peer:
-    stream: Stream | None = None
-    with trio.move_on_after(_CONNECT_PATIENCE):
-        stream = await egress.connect(host.address, host.port)
-    if stream is None:
-        raise PeerSilent(f"cannot connect to {host.address} port {host.port}: timed out")
-    peer = Peer(stream, host, ehlo)
-    try:
-        await peer.open(level, ca_file)
-    except HostFailed:
-        await peer.quit()  # RFC 5321 §3.1: after a 554 greeting, too
-        raise
-    except BaseException:
-        peer.close()
-        raise
-    return peer
 
 
 def _judge(results: Iterable[RecipientResult], *, unknown: bool = False) -> Verdict:

@@ -39,13 +39,16 @@ from workers.berth import Berth
 from workers.desk import Desk, make_egresses
 from workers.ending import Ending
 from workers.feeder import Feeder
+from workers.hosts import NoAddress, find_family
 from workers.lane import Lane
 from workers.limbo import Nowhere, Shut, Surveyor
+from workers.opening import make_opener
 from workers.room import Room
 from workers.rounds import Rounds
-from workers.route import NoAddress, Path, Router, find_family
+from workers.route import Path, Router, Unprotected
 from workers.schedule import is_expired
 from workers.sweep import Sweep
+from workers.tls.tally import Tally
 
 _log = logging.getLogger("outgate.worker")
 
@@ -78,6 +81,7 @@ class Pool:
         store: Store,
         router: Router,
         events: EventLog,
+        tally: Tally | None = None,
     ) -> None:
         self.stopping = False
         self.held: dict[str, Held] = {}  # by delivery id
@@ -91,6 +95,7 @@ class Pool:
             gates=Gates(store.link, lease=config.delivery.claim, worker=self.worker),
             router=router,
             ending=Ending(config, store, events),
+            opener=make_opener(config, store, router.policies, tally, events),
             events=events,
             worker=self.worker,
             sources=ours,
@@ -319,7 +324,7 @@ class Pool:
     def _send_off(self, claim: Claim, source: Source | None) -> None:
         delivery = claim.delivery
         family = find_family(source.address) if source else None
-        path = self.desk.router.find_now(delivery.domain, family)
+        path = self.desk.router.find_now(delivery.domain, family, delivery.envelope.tls)
         if path is not None:
             self._follow(claim, source, path)
         else:
@@ -327,7 +332,10 @@ class Pool:
 
     async def _place_slowly(self, claim: Claim, source: Source | None) -> None:
         family = find_family(source.address) if source else None
-        found = await self.desk.router.find(claim.delivery.domain, family)
+        delivery = claim.delivery
+        found = await self.desk.router.find(delivery.domain, family, delivery.envelope.tls)
+        if isinstance(found, Unprotected):
+            self.desk.opener.note_unfit(delivery.domain, found)
         if isinstance(found, Path):
             self._follow(claim, source, found)
         elif isinstance(found, NoAddress) and source and self._has_family(claim, found):

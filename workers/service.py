@@ -3,6 +3,7 @@
 serve
 ├── wait_for_stop          signals
 ├── events.run             writes the event log
+├── Security.run           policies of receivers, TLS reports
 └── Pool.run               claims, lanes, housekeeping (see pool.py)
 """
 
@@ -16,7 +17,6 @@ from relay.errors import SourceUnusable, StartError
 from relay.events import EventLog
 from relay.net.egress import make_egress
 from relay.net.resolver import Resolver
-from relay.net.tls import make_client_context
 from relay.ready import say_ready
 from relay.signals import wait_for_stop
 from relay.store.durability import require_durability
@@ -26,6 +26,7 @@ from relay.store.link import Bell, Link
 from relay.store.queue import Store
 from workers.pool import Pool
 from workers.route import Router
+from workers.tls.security import Security
 
 _log = logging.getLogger("outgate.worker")
 
@@ -37,8 +38,6 @@ async def serve(config: Config, names: tuple[str, ...] = ()) -> None:
     """
     sources = [source for source in config.source if not names or source.name in names]
     await check_sources(sources)
-    if any(site.tls == "verify" for site in config.site):
-        make_client_context(verify=True, ca_file=config.delivery.ca_file)  # fails now or never
     link = Link(find_url(config), timeout=config.store.timeout)
     try:
         for weakness in await require_durability(link, level=config.store.durability):
@@ -69,16 +68,20 @@ async def check_sources(sources: list[Source]) -> None:
 async def _run(config: Config, sources: list[Source], link: Link) -> None:
     store = Store(link, config)
     events = EventLog(config.log.events)
+    resolver = Resolver(config.dns)
+    security = Security(config, store, resolver, events)
     pool = Pool(
         config,
         sources=sources,
         store=store,
-        router=Router(config, Resolver(config.dns)),
+        router=Router(config, resolver, security.policies),
         events=events,
+        tally=security.tally,
     )
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(events.run)
+        nursery.start_soon(security.run)
         nursery.start_soon(Bell(link.url, WAKE_CHANNEL, pool.ring).run)
         nursery.start_soon(wait_for_stop, stop.set)
         say_ready()

@@ -187,7 +187,7 @@ class Dns(Section, frozen=True):
     # Believe a name server that says it has validated an answer (the AD bit; DANE needs it).
     # Default: when all of them are on this host. Anybody on the way to another could set the bit.
     trust_ad: bool | None = None
-    cache: int = 20_000  # answers that a process keeps
+    cache: int = 20_000  # answers that a process keeps; a large one counts once for each KiB
 
 
 class Tls(Section, frozen=True):

@@ -21,7 +21,7 @@ from relay.store.keys import find_shard, make_key, read_queue
 from relay.store.queue import Store
 from tests.kit.redis import Server
 from workers.cli.main import main
-from workers.route import Host
+from workers.hosts import Host
 
 _LISTENING = ("retry", "hold", "bounce")
 _ENVIRONMENT = {"COLUMNS": "100", "SUDO_USER": "ann"}

@@ -32,17 +32,23 @@ import struct
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from relay.config.schema import TlsLevel
+from relay.config.schema import Source, TlsLevel
 from relay.model import Claim, Delivery, Envelope, Recipient, make_message_id
+from relay.net.egress import Egress
 from relay.net.stream import Stream
 from relay.store.keys import find_shard
-from workers.route import Host, Path
+from workers.hosts import Host
+from workers.opening import Opener
+from workers.peer import Peer
+from workers.route import Path
+from workers.tls.guard import OPPORTUNISTIC, Guard
+from workers.tls.pkix import Authorities
 
 GOOD = {
     "CONNECT": "220 mx.test",
@@ -381,7 +387,18 @@ def make_path(
     tls: TlsLevel = "opportunistic",
     messages: int = 100,
 ) -> Path:
-    return Path("site", f"site/{hosts[0].name}/{tls}", hosts, tls, messages)
+    guards: dict[TlsLevel, Guard] = {"none": Guard("none", "none"), "opportunistic": OPPORTUNISTIC}
+    guard = guards.get(tls) or Guard("site", tls)
+    guarded = tuple(replace(host, guard=guard) for host in hosts)
+    return Path("site", f"site/{hosts[0].name}/{tls}", guarded, messages, group=hosts[0].name)
+
+
+async def open_peer(
+    path: Path, egress: Egress, ehlo: str = "a.out.test", *, ca_file: str = ""
+) -> Peer:
+    """Open a session as a worker would that remembers nothing and counts nothing."""
+    source = Source(name="a", address="127.0.0.11", ehlo=ehlo)
+    return await Opener(Authorities.load(ca_file)).open(path, source, egress)
 
 
 def find_refusing_host(name: str = "refusing.test") -> Host:

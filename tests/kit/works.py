@@ -23,8 +23,10 @@ from relay.store.queue import Store
 from tests.kit.audit import Audit, check
 from tests.kit.peer import SMALL, make_delivery
 from tests.kit.redis import Server
+from workers.hosts import Host
 from workers.pool import Pool
-from workers.route import Host, Router
+from workers.route import Router
+from workers.tls.security import Security
 
 SOURCES = {"a": "127.0.0.11", "b": "127.0.0.12", "c": "127.0.0.13"}
 _LOOK = 0.01
@@ -43,17 +45,22 @@ class Works:
         self.stop = trio.Event()
         self.ended = trio.Event()
         self._server = server
-        router = Router(config, Resolver(config.dns))
+        resolver = Resolver(config.dns)
+        self.security = Security(config, store, resolver, self.events)
         self.pool = Pool(
             config,
             sources=[one for one in config.source if not names or one.name in names],
             store=store,
-            router=router,
+            router=Router(config, resolver, self.security.policies),
             events=self.events,
+            tally=self.security.tally,
         )
 
     async def run(self) -> None:
-        await self.pool.run(self.stop)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.security.run)
+            await self.pool.run(self.stop)
+            nursery.cancel_scope.cancel()
         self.ended.set()
 
     async def post(

@@ -6,7 +6,6 @@ tried, and when there is none the message waits.
 
 import datetime as dt
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,10 @@ from trio.testing import MockClock
 from relay.config.schema import TlsLevel
 from relay.model import Disposition
 from relay.net.egress import DirectEgress
-from relay.net.tls import make_client_context
-from tests.kit.peer import OFFERS, Shelf, make_claim, make_path, open_host
+from tests.kit.peer import OFFERS, Shelf, make_claim, make_path, open_host, open_peer
 from tests.kit.redis import Server
 from tests.kit.works import open_works
-from workers.peer import HostFailed, open_peer
+from workers.peer import HostFailed
 from workers.route import Path as MailPath
 
 LEVELS: tuple[TlsLevel, ...] = ("none", "opportunistic", "require", "verify")
@@ -38,7 +36,7 @@ class Certificates:
 
 
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certificates]:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     ours, other = trustme.CA(), trustme.CA()
     issued = {
         "good": ours.issue_cert("mx.test"),
@@ -52,18 +50,17 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Certifica
         certificate.configure_cert(context)
     ca_file = tmp_path_factory.mktemp("ca") / "ca.pem"
     ours.cert_pem.write_to_path(ca_file)
-    yield Certificates(str(ca_file), contexts)
-    make_client_context.cache_clear()
+    return Certificates(str(ca_file), contexts)
 
 
 async def attempt(path: MailPath, ca_file: str) -> tuple[str, Disposition, str]:
     """Return TLS version ("" in clear), disposition and text of one attempt."""
     try:
-        peer = await open_peer(path, DirectEgress("127.0.0.11"), "a.out.test", ca_file=ca_file)
+        peer = await open_peer(path, DirectEgress("127.0.0.11"), ca_file=ca_file)
     except HostFailed as error:
         return "", error.outcome.disposition, error.outcome.text
     verdict = await peer.deliver(make_claim(), Shelf(), b"{}")  # type: ignore[arg-type]
-    tls = peer.tls.partition(" ")[0]
+    tls = peer.proof.protocol.partition(" ")[0]
     await peer.quit()
     return tls, verdict.outcomes[0].disposition, verdict.outcomes[0].text
 

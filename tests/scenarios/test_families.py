@@ -8,7 +8,7 @@ import pytest
 from tests.kit.peer import ScriptedHost, open_host
 from tests.kit.redis import Server
 from tests.kit.works import SOURCES, open_works
-from workers.route import Host
+from workers.hosts import Host
 
 
 def has_ipv6() -> bool:

@@ -10,7 +10,7 @@ from tests.kit.inbox import Inbox
 from tests.kit.peer import SMALL
 from tests.kit.redis import Server
 from tests.kit.works import SOURCES, open_works
-from workers.route import Host
+from workers.hosts import Host
 
 MISSING = "203.0.113.77"  # RFC 5737: nobody has it
 

@@ -26,7 +26,7 @@ from tests.kit.inbox import Inbox
 from tests.kit.peer import SMALL
 from tests.kit.redis import Server, open_server
 from tests.kit.works import Works, open_works
-from workers.route import Host
+from workers.hosts import Host
 
 # Claims run out after a second; the store is away for three.
 CLAIM, AWAY = 1.0, 3.0

@@ -18,8 +18,9 @@ from tests.kit.works import Works, make_config, open_works
 from workers.ending import Attempt, Ending
 from workers.notice import Kind
 from workers.postmaster import Postmaster
+from workers.tls.proof import Proof
 
-ATTEMPT = Attempt("a", "mx.y.test", "192.0.2.1:25", "TLSv1.3")
+ATTEMPT = Attempt("a", "mx.y.test", "192.0.2.1:25", proof=Proof("TLSv1.3 X", "pkix", "0f" * 32))
 OK = Outcome(Disposition.DELIVERED, None, ".", 250, "2.0.0", "taken")
 LATER = Outcome(Disposition.DEFERRED, None, "RCPT", 450, "4.2.0", "greylisted")
 NEVER = Outcome(Disposition.BOUNCED, None, "RCPT", 550, "5.1.1", "no such user")
@@ -361,7 +362,7 @@ async def test_who_asked_hears_that_it_was_taken(
     desk: Desk, notify: bytes, dsn: bool, told: bool
 ) -> None:
     claim = await desk.take(Recipient(b"r0@y.test", notify))
-    await desk.end(claim, [OK], Attempt("a", "mx.y.test", "192.0.2.1:25", "", dsn=dsn))
+    await desk.end(claim, [OK], Attempt("a", "mx.y.test", "192.0.2.1:25", dsn=dsn))
 
     assert await desk.books() == (1, 0, 0)
     assert _read_actions(await desk.take_notices()) == ["relayed"] * told

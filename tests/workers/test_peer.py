@@ -23,9 +23,12 @@ from tests.kit.peer import (
     make_delivery,
     make_path,
     open_host,
+    open_peer,
 )
-from workers.peer import ClaimLost, HostFailed, Peer, Verdict, open_peer
+from workers.peer import ClaimLost, HostFailed, Peer, Verdict
 from workers.route import Path
+from workers.tls.guard import Guard
+from workers.tls.pkix import Authorities
 
 DELIVERED, DEFERRED, BOUNCED = Disposition
 CONTENT = b"Subject: x\r\n\r\nhello\r\n"
@@ -49,7 +52,7 @@ async def close_all(clock: MockClock) -> AsyncIterator[None]:
 
 
 async def connect_to(path: Path, source: str = "127.0.0.11") -> Peer:
-    peer = await open_peer(path, DirectEgress(source), "a.out.test", ca_file="")
+    peer = await open_peer(path, DirectEgress(source))
     _open.append(peer)
     return peer
 
@@ -253,7 +256,7 @@ async def test_each_answer_of_a_group_has_patience_of_its_own(clock: MockClock) 
                 await theirs.send_all(reply)
 
         nursery.start_soon(answer_slowly)
-        await peer.open("none", "")
+        await peer.open(Guard("none", "none"), Authorities.load())
         verdict = await send(peer, claim)
         peer.close()
         await theirs.aclose()

@@ -17,7 +17,8 @@ from relay.model import Blame, Disposition, Outcome
 from relay.net.resolver import Resolver
 from tests.kit.nameserver import SERVFAIL, Nameserver, open_nameserver
 from workers import route as module
-from workers.route import Host, NoAddress, Path, Router, find_family
+from workers.hosts import Host, NoAddress, find_family
+from workers.route import Path, Router
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -67,7 +68,7 @@ ZONE: dict[str, Any] = {
         "A": ["127.0.0.1", "0.0.0.0", "169.254.169.254", "224.0.0.1"],
         "AAAA": ["::1", "::", "::ffff:127.0.0.1", "fe80::1"],
     },
-    "mixed.mail.test": {"A": ["127.0.0.1", "10.0.0.5"]},
+    "mixed.mail.test": {"A": ["127.0.0.1", "10.0.0.5", "192.0.2.55"]},
     "ours.mail.test": {"A": ["198.51.100.11"]},
     "inside.test": {"A": ["127.0.0.1"]},
 }
@@ -102,6 +103,11 @@ def addresses(path: Path | Outcome) -> list[str]:
     return [host.address for host in path.hosts]
 
 
+def get_level(path: Path) -> str:
+    (level,) = {host.guard.level for host in path.hosts}
+    return level
+
+
 # -- MX
 
 
@@ -112,7 +118,7 @@ async def test_hosts_are_in_order_of_preference() -> None:
         Host("a.mail.test", "192.0.2.1", 25),
         Host("b.mail.test", "192.0.2.2", 25),
     )
-    assert (path.tls, path.messages_per_connection) == ("opportunistic", 100)
+    assert (get_level(path), path.messages_per_connection) == ("opportunistic", 100)
 
 
 async def test_equal_hosts_are_drawn_anew_for_each_call() -> None:
@@ -178,7 +184,7 @@ async def test_group_never_has_the_name_of_a_configured_site() -> None:
     path = await find_path("pointed.test", site=sites)
 
     assert path.site.startswith("named.mail.test+0-")
-    assert path.tls == "opportunistic"
+    assert get_level(path) == "opportunistic"
 
 
 async def test_hosts_of_a_route_have_one_name_in_any_order() -> None:
@@ -210,7 +216,7 @@ async def test_hosts_and_addresses_are_bounded() -> None:
         ("v6.test", None, ["192.0.2.6", "2001:db8::6"]),
         ("gap.test", V4, ["192.0.2.1"]),
         ("halfbroken.test", V4, ["192.0.2.1"]),
-        ("mixed.test", V4, ["10.0.0.5"]),
+        ("mixed.test", V4, ["192.0.2.55"]),
         ("partgarbage.test", V4, ["192.0.2.1"]),
         ("nullandmore.test", V4, ["192.0.2.1"]),
         ("loop.test", V4, ["192.0.2.1"]),
@@ -435,7 +441,7 @@ async def test_first_site_that_matches_is_taken(domain: str, site: str | None) -
 
     assert path.is_shared == (site is not None)
     if site is None:
-        assert path.tls == "none"
+        assert get_level(path) == "none"
         assert path.site not in ("big", "named", "rest")
     else:
         assert path.site == site
@@ -452,11 +458,11 @@ async def test_site_matches_routes_by_domain_and_by_host() -> None:
     paths = [await find_path(domain, route=route, site=sites) for domain in ("x.test", "y.test")]
     rest = await find_path("z.test", route=route, site=sites)
 
-    assert [(path.site, path.tls) for path in paths] == [
+    assert [(path.site, get_level(path)) for path in paths] == [
         ("named", "opportunistic"),
         ("big", "verify"),
     ]
-    assert (rest.site, rest.tls) == ("127.0.0.1:25", "opportunistic")
+    assert (rest.site, get_level(rest)) == ("127.0.0.1:25", "opportunistic")
     assert len({path.key for path in (*paths, rest)}) == 3
 
 
@@ -487,7 +493,7 @@ async def test_path_and_its_site_say_the_same(domain: str) -> None:
 
     assert isinstance(path, Path)
     terms = router.sites.find(path.site)
-    assert (terms.name, terms.tls) == (path.site, path.tls)
+    assert (terms.name, terms.tls) == (path.site, get_level(path))
     assert terms.messages_per_connection == path.messages_per_connection
 
 

@@ -51,14 +51,15 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 
 def read_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the host names that a certificate is for, in lower case; () when there are none.
+    """Return the host names and addresses that a certificate is for, in lower case; () for none.
 
     RFC 9525 §6.3: subject alternative names only, the common name is not looked at.
     """
     try:
         kind = x509.SubjectAlternativeName
         names = certificate.extensions.get_extension_for_class(kind).value
-        return tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
+        addresses = (str(address) for address in names.get_values_for_type(x509.IPAddress))
+        return (*(n.lower() for n in names.get_values_for_type(x509.DNSName)), *addresses)
     except Exception:
         return ()
 

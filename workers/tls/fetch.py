@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable
 import httpx2
 import trio
 
-from relay.errors import OutgateError, StartError
+from relay.errors import OutgateError
 from relay.net.resolver import NameNotFound, NameUnavailable, Resolver
 from workers.tls.guard import Failing
+from workers.tls.pkix import Authorities
 
 PATH = "/.well-known/mta-sts.txt"
 # RFC 8461 §3.3 suggests a minute and 64 KiB. Mail waits for it, so it is less here.
@@ -44,10 +45,8 @@ def make_context(ca_file: str = "") -> ssl.SSLContext:
     It is not the one that mail goes out with: the HTTP client writes its ALPN protocols into it.
     Raises StartError for a file that cannot be used.
     """
-    try:
-        context = ssl.create_default_context(cafile=ca_file or None)
-    except OSError as error:
-        raise StartError(f"delivery.ca_file: cannot use {ca_file}: {error}") from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    Authorities.load(ca_file).load_into(context)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # RFC 8461 §3.3: the name must be a DNS-ID; a common name is not looked at.
     context.hostname_checks_common_name = False

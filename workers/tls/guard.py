@@ -7,9 +7,8 @@ from relay.config.schema import TlsLevel
 from relay.errors import TlsFailed
 from relay.net.resolver import Tlsa
 
-# Who demands: the receiver's zone, the receiver's policy, the sender, our configuration, what the
-# host has shown before; or nobody.
-Policy = Literal["dane", "sts", "requiretls", "site", "learnt", "opportunistic", "none"]
+# Who demands: the receiver's zone, the receiver's policy, the sender, our configuration; or nobody.
+Policy = Literal["dane", "sts", "requiretls", "site", "opportunistic", "none"]
 
 # RFC 8460 §4.3: why a session was not as it should have been. "": it was.
 Failing = Literal[
@@ -42,7 +41,7 @@ class Guard:
 
     ``level``: as for a site. With ``tlsa`` the certificate is held against these records instead
     of the authorities that we trust. ``names``: one of them must be in the certificate, where names
-    matter; the first is asked for (SNI).
+    matter; the first is asked for (SNI). None: the host's own.
     """
 
     policy: Policy
@@ -50,4 +49,14 @@ class Guard:
     names: tuple[str, ...] = ()
     tlsa: tuple[Tlsa, ...] = ()
     requiretls: bool = False  # the host must offer REQUIRETLS (RFC 8689)
-    tested: bool = False  # the domain's policy is in testing: report what is wrong, and deliver
+    # The domain has a policy that is in testing: what is wrong is reported, and mail goes all the
+    # same. "named": the policy names this host; "unnamed": it does not.
+    tested: Literal["", "named", "unnamed"] = ""
+
+    @property
+    def demands_tls(self) -> bool:
+        """True when nothing goes out in clear."""
+        return self.level in ("require", "verify")
+
+
+OPPORTUNISTIC = Guard("opportunistic", "opportunistic")

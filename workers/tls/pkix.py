@@ -7,6 +7,7 @@ it must hold, and who says so, is decided elsewhere; and we want to report what 
 import contextlib
 import datetime as dt
 import functools
+import ipaddress
 import os
 import re
 import ssl
@@ -169,7 +170,7 @@ def verify_path(
     reason = "no name to look for"
     for name in names:
         try:
-            builder.build_server_verifier(x509.DNSName(name)).verify(leaf, others)
+            builder.build_server_verifier(_make_subject(name)).verify(leaf, others)
             return
         except Exception as error:  # VerificationError, or what chain.py warns of
             reason = str(error)
@@ -178,6 +179,14 @@ def verify_path(
     except Exception:
         fault = TlsUntrusted("certificate-not-trusted", "the certificate cannot be read")
     raise fault
+
+
+def _make_subject(name: str) -> x509.DNSName | x509.IPAddress:
+    """A host of a route may be named by its address: then that is what the certificate must bear."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _thin(others: Sequence[x509.Certificate], now: dt.datetime) -> list[x509.Certificate]:

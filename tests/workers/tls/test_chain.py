@@ -150,10 +150,11 @@ def test_it_is_found_in_a_certificate_of_version_1_too() -> None:
     assert read_public_key(certificate) == read_public_key(ROOT.issue("x", key=key).certificate)
 
 
-def test_names_are_alternative_names_in_lower_case() -> None:
+def test_names_are_alternative_names_and_addresses_in_lower_case() -> None:
     assert read_names(ROOT.issue("MX.Test", "*.a.test", "192.0.2.1").certificate) == (
         "mx.test",
         "*.a.test",
+        "192.0.2.1",
     )
     assert read_names(ROOT.issue(common_name="mx.test").certificate) == ()
 

@@ -154,6 +154,14 @@ def test_one_of_the_names_is_enough() -> None:
     assert verify(MIDDLE.issue("example.test"), NAME, "example.test") == ""
 
 
+@pytest.mark.parametrize(
+    ("address", "holds"), [("192.0.2.1", True), ("2001:db8::1", True), ("192.0.2.2", False)]
+)
+def test_a_host_known_by_its_address_must_show_that(address: str, *, holds: bool) -> None:
+    issued = ROOT.issue("mx.test", "192.0.2.1", "2001:db8::1")
+    assert verify(issued, address) == ("" if holds else MISMATCH)
+
+
 @pytest.mark.parametrize("name", ["", "mx.test.", "bücher.test", "a..b", "*.test", "x" * 300, "."])
 def test_a_name_that_is_none_is_in_no_certificate(name: str) -> None:
     assert verify(GOOD["wildcard"], name) in (MISMATCH, UNTRUSTED)
