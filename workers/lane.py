@@ -192,7 +192,7 @@ class Lane:
         Returns False when this session task is one too many.
         """
         try:
-            peer = await self._open(claim.delivery.domain)
+            peer = await self._open(claim)
         except SourceUnusable as error:
             self._desk.set_aside(self.source, error)
             self._hand_back([claim], 0.0)
@@ -292,8 +292,12 @@ class Lane:
             # Its lease ends, and ``reclaim`` tries. One broken record must not stop a worker.
             _log.error("%s: cannot be put off: %s", claim.delivery.id, error)
 
-    async def _open(self, domain: str) -> Peer:
+    async def _open(self, claim: Claim) -> Peer:
         desk, source = self._desk, self.source
+        delivery = claim.delivery
+        # RFC 8460 §3: sessions that carry reports are not reported.
+        is_report = delivery.notice and delivery.envelope.tls == "optional"
+        domain = "" if is_report else delivery.domain
         return await desk.opener.open(self.path, source, desk.egresses[source.name], domain=domain)
 
     async def _deliver(self, claim: Claim, peer: Peer) -> tuple[Verdict, Attempt]:

@@ -47,7 +47,7 @@ class Opener:
     async def open(self, path: Path, source: Source, egress: Egress, *, domain: str = "") -> Peer:
         """Open a session with the first host of ``path`` that will have one, out of ``egress``.
 
-        ``domain``: whose mail it is opened for. Raises HostFailed when no host will, with the outcome
+        ``domain``: whose mail it is opened for; "": it is not counted. Raises HostFailed when no host will, with the outcome
         of the last one tried (RFC 5321 §5.1); SourceUnusable when our own address is the trouble.
         """
         failure: HostFailed | None = None
@@ -162,7 +162,7 @@ class _Call:
             raise HostFailed(classify_error(error, "STARTTLS"))
 
     def _count(self, failing: Failing, text: str) -> None:
-        if self.opener.account is not None:
+        if self.opener.account is not None and self.domain:
             self.opener.account.note(self.domain, self.host, self.source.address, failing, text)
 
     async def _open(self, guard: Guard) -> Peer:

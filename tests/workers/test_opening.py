@@ -52,14 +52,16 @@ class Office:
     def make_host(self, name: str = "mx.test") -> Any:
         return self.authority.issue(name).make_context()
 
-    async def call(self, *hosts: ScriptedHost, guard: Guard | None = None) -> Peer:
+    async def call(
+        self, *hosts: ScriptedHost, guard: Guard | None = None, domain: str = "y.test"
+    ) -> Peer:
         made = [host.make_host() for host in hosts]
         path = make_path(*made)
         if guard is not None:
             guarded = tuple(dataclasses.replace(host, guard=guard) for host in path.hosts)
             path = dataclasses.replace(path, hosts=guarded)
         egress = DirectEgress(SOURCE.address)
-        return await self.opener.open(path, SOURCE, egress, domain="y.test")
+        return await self.opener.open(path, SOURCE, egress, domain=domain)
 
     async def remember(self, *, first: int, last: int) -> None:
         key = make_key(find_shard("mx.test"), "learnt", "mx.test")
@@ -95,6 +97,12 @@ async def test_a_session_is_counted_once_as_it_was(office: Office) -> None:
         ("no-policy-found", "mx.test", ""),
         ("no-policy-found", "mx.test", "starttls-not-supported"),
     ]
+
+
+async def test_what_is_opened_for_nobody_is_not_counted(office: Office) -> None:
+    async with open_host(tls=office.make_host()) as host:
+        await (await office.call(host, domain="")).quit()
+    assert office.book.lines == []
 
 
 async def test_who_it_is_does_not_count_where_nobody_has_said(office: Office) -> None:
