@@ -270,5 +270,10 @@ def find_notices(config: Config) -> Iterator[str]:
             )
     if not config.ingress.tls.certificate:
         yield "no [ingress.tls] certificate: STARTTLS is not offered to senders"
+    if config.tls_reports.send and not config.tls_reports.dkim_key_file:
+        yield (
+            "tls_reports.dkim_key_file is not set: TLS reports go to https: addresses only, "
+            "receivers drop mail that is not signed"
+        )
     if config.store.durability == "warn":
         yield 'store.durability = "warn": acknowledged mail can be lost when the store restarts'

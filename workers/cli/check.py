@@ -4,11 +4,15 @@ import argparse
 import datetime as dt
 import json
 import os
+from collections.abc import Iterator
 
 from relay.config import Config, find_notices, load
 from relay.config.schema import IngressTls
-from relay.errors import CertificateRefused, ConfigError
+from relay.dkim import load_signer
+from relay.errors import CertificateRefused, ConfigError, StartError
 from relay.net.certificates import Certificate, list_pairs, load_pair, read_certificate
+from workers.site import find_notices as find_site_notices
+from workers.tls.pkix import Authorities
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _load(path: str | None, name: str) -> Config:
     config = load(path)
-    if problems := find_tls_problems(config.ingress.tls):
+    if problems := [*find_tls_problems(config.ingress.tls), *_find_worker_problems(config)]:
         raise ConfigError([f"{name}: {problem}" for problem in problems])
     return config
 
@@ -55,10 +59,24 @@ def find_tls_problems(tls: IngressTls) -> list[str]:
     return problems
 
 
+def _find_worker_problems(config: Config) -> Iterator[str]:
+    """Read the files that a worker will read."""
+    reports = config.tls_reports
+    try:
+        Authorities.load(config.delivery.ca_file)
+    except StartError as error:
+        yield str(error)
+    try:
+        if reports.dkim_key_file:
+            load_signer(reports.sender, reports.dkim_selector, reports.dkim_key_file)
+    except StartError as error:
+        yield str(error)
+
+
 def _find_notices(config: Config) -> list[str]:
     now = dt.datetime.now(dt.UTC)
     ends = [_describe(read_certificate(pair), now) for pair in list_pairs(config.ingress.tls)]
-    return [*find_notices(config), *ends]
+    return [*find_notices(config), *find_site_notices(config), *ends]
 
 
 def _describe(certificate: Certificate, now: dt.datetime) -> str:

@@ -25,6 +25,7 @@ from relay.store.embedded import hold_state_dir, open_embedded
 from workers.cli.asking import open_store
 from workers.cli.child import Child
 from workers.service import check_sources
+from workers.site import find_notices as find_site_notices
 
 _log = logging.getLogger("outgate.up")
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run everything until SIGTERM or SIGINT. Raises ConfigError, StartError."""
     config = load(arguments.config)
-    for notice in find_notices(config):
+    for notice in (*find_notices(config), *find_site_notices(config)):
         _log.warning("note: %s", notice)
     return trio.run(Supervisor(config, arguments.config).run)
 

@@ -163,3 +163,35 @@ def test_defaults_without_a_file(
 
     assert main(["check"]) == 0
     assert capsys.readouterr().out.startswith("no file, all defaults: ok\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[delivery]\nca_file = "empty.pem"\n', "delivery.ca_file: no certificate in"),
+        (
+            '[tls_reports]\ndkim_selector = "s"\ndkim_key_file = "empty.pem"\n',
+            "tls_reports.dkim_key_file: cannot use",
+        ),
+    ],
+)
+def test_files_of_workers_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    (tmp_path / "empty.pem").touch()
+    (tmp_path / "outgate.toml").write_text(text)
+
+    assert main(["check", "-c", str(tmp_path / "outgate.toml")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_probably_not_meant_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = '[[site]]\nname = "gogle"\n[tls_reports]\nsend = true\n'
+    (tmp_path / "outgate.toml").write_text(text)
+
+    assert main(["check", "-c", str(tmp_path / "outgate.toml")]) == 0
+    said = capsys.readouterr().out
+    assert "site[0] (gogle) has neither mx nor domains" in said
+    assert "tls_reports.dkim_key_file is not set" in said
