@@ -34,12 +34,13 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     tls: str = ""
 
     @property
-    def demands_tls(self) -> bool:
-        """True when it must not go where REQUIRETLS is not offered under verified TLS.
+    def tls_demand(self) -> str:
+        """What of ``tls`` a host must keep to, or the message does not go there.
 
-        RFC 8689 §5: a notice, whose sender is null, goes without rather than not at all.
+        RFC 8689 §5: a notice, whose sender is null, asks for REQUIRETLS where it is offered, and
+        goes without rather than not at all.
         """
-        return self.tls == "required" and self.sender != b""
+        return self.tls if self.sender or self.tls != "required" else ""
 
 
 class Delivery(msgspec.Struct, frozen=True, array_like=True):

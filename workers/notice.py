@@ -104,8 +104,8 @@ def make_notice(
         # RFC 6531 §3.4: for addresses and header fields. What is inside the parts only needs
         # 8BITMIME (RFC 6532 §3.7), and the fewer demands, the surer it arrives.
         smtputf8=not envelope.sender.isascii(),
-        # RFC 8689 §5: its headers are as secret as the message's. Where it cannot be kept to, the
-        # notice goes all the same: ``Envelope.demands_tls``.
+        # RFC 8689 §5: its headers are as secret as the message's. Where that cannot be kept to, the
+        # notice goes all the same: ``Envelope.tls_demand``.
         tls="required" if envelope.tls == "required" else "",
     )
     return notice, content

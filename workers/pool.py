@@ -324,7 +324,7 @@ class Pool:
     def _send_off(self, claim: Claim, source: Source | None) -> None:
         delivery = claim.delivery
         family = find_family(source.address) if source else None
-        path = self.desk.router.find_now(delivery.domain, family, delivery.envelope.tls)
+        path = self.desk.router.find_now(delivery.domain, family, delivery.envelope.tls_demand)
         if path is not None:
             self._follow(claim, source, path)
         else:
@@ -333,7 +333,7 @@ class Pool:
     async def _place_slowly(self, claim: Claim, source: Source | None) -> None:
         family = find_family(source.address) if source else None
         delivery = claim.delivery
-        found = await self.desk.router.find(delivery.domain, family, delivery.envelope.tls)
+        found = await self.desk.router.find(delivery.domain, family, delivery.envelope.tls_demand)
         if isinstance(found, Unprotected):
             self.desk.opener.note_unfit(delivery.domain, found)
         if isinstance(found, Path):

@@ -376,7 +376,7 @@ def _find_obstacle(
     if envelope.smtputf8 and not capabilities.smtputf8:
         return _NO_UTF8
     # RFC 8689 §4.2.1. The offer counts only under TLS: see ``ClientSession._become_ready``.
-    if envelope.demands_tls and not capabilities.requiretls:
+    if envelope.tls_demand == "required" and not capabilities.requiretls:
         return _NO_REQUIRETLS
     # RFC 1870 §6.1: 0 means that the server has no fixed limit, or would not name it.
     if capabilities.size and size > capabilities.size:

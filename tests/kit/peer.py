@@ -444,6 +444,7 @@ def make_delivery(
     alone: bool = True,
     pool: str = "default",
     tenant: str = "acme",
+    tls: str = "",
     **more: object,
 ) -> Delivery:
     """Return a delivery to these recipients, all of one domain."""
@@ -459,7 +460,7 @@ def make_delivery(
         tenant=tenant,
         pool=pool,
         domain=domain,
-        envelope=Envelope(sender, people),
+        envelope=Envelope(sender, people, tls=tls),
         size=len(content),
         chunks=chunks,
         accepted=accepted,

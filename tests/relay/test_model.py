@@ -66,9 +66,15 @@ def test_a_stored_delivery_of_an_older_version_is_read() -> None:
     assert msgspec.msgpack.decode(without_defaults, type=Delivery) == delivery
 
 
-def test_only_mail_that_has_a_sender_demands_tls() -> None:
-    demanding = Envelope(b"a@x.test", (), tls="required")
-
-    assert demanding.demands_tls
-    assert not msgspec.structs.replace(demanding, sender=b"").demands_tls
-    assert not msgspec.structs.replace(demanding, tls="optional").demands_tls
+@pytest.mark.parametrize(
+    ("sender", "tls", "demand"),
+    [
+        (b"a@x.test", "required", "required"),
+        (b"a@x.test", "optional", "optional"),
+        (b"a@x.test", "", ""),
+        (b"", "required", ""),
+        (b"", "optional", "optional"),
+    ],
+)
+def test_only_mail_that_has_a_sender_demands_tls(sender: bytes, tls: str, demand: str) -> None:
+    assert Envelope(sender, (), tls=tls).tls_demand == demand

@@ -366,7 +366,7 @@ def test_message_that_required_tls_leaves_its_headers_and_they_require_it_too(ki
     assert b"text/rfc822-headers" in content
     assert b"The body." not in content
     assert envelope.tls == "required"
-    assert not envelope.demands_tls  # better in clear than not at all
+    assert envelope.tls_demand == ""  # better in clear than not at all
 
 
 def test_wish_for_no_tls_is_the_messages_and_not_the_notices() -> None:

@@ -33,6 +33,24 @@ async def post_many(works: Works, addresses: list[bytes]) -> None:
             nursery.start_soon(post, address)
 
 
+# -- what messages ask of TLS
+
+
+async def test_a_notice_that_asks_for_requiretls_goes_without_and_its_message_does_not(
+    server: Server, tmp_path: Path
+) -> None:
+    async with open_host() as host:
+        routes = {"y.test": [host.make_host()]}
+        async with open_works(server, tmp_path, routes=routes) as works:
+            await works.post(b"bob@y.test", tls="required")
+            await works.post(b"ann@y.test", sender=b"", notice=True, tls="required")
+            await works.wait_for(book="notices", delivered=1)
+            (event, *_) = await works.wait_for_event("deferred")
+            assert event["recipients"][0]["address"] == "bob@y.test"
+            assert (await works.store.read_ledger())["ledger"]["delivered"] == 0
+        assert [message.recipients for message in host.messages] == [(b"ann@y.test",)]
+
+
 # -- sources
 
 
