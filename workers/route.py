@@ -16,7 +16,7 @@ import math
 import random
 import re
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -89,7 +89,8 @@ class Router:
     """Finds paths, and keeps them. One for each process.
 
     ``policies``: None does without MTA-STS. ``chance`` decides among hosts of equal preference; tests
-    pass a seeded one. ``sites`` knows the terms of every site that a path names.
+    pass a seeded one. ``witness`` is told what was asked and decided about the hosts of a domain, those
+    left out too: for who wants to explain it. ``sites`` knows the terms of every site that a path names.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Router:
         policies: StsPolicies | None = None,
         *,
         chance: random.Random | None = None,
+        witness: Callable[[Wish, Addresses, Demands], object] | None = None,
     ) -> None:
         self.sites = Sites(config)
         self.policies = policies
@@ -106,6 +108,7 @@ class Router:
         self._dane = resolver if config.tls.dane and resolver.is_trusted else None
         self._config = config
         self._resolver = resolver
+        self._witness = witness
         self._chance = chance or random.Random()  # noqa: S311 - spreads load, keeps no secret
         self._fixed: dict[_Question, Path] = {}
         self._plans: dict[_Question, _Plan] = {}
@@ -292,7 +295,10 @@ class Router:
 
     async def _demand(self, wish: Wish, found: Addresses, ports: Mapping[str, int]) -> Demands:
         known = {name: answer for name, answer in found.items() if isinstance(answer, Found)}
-        return await demand(wish, known, ports, resolver=self._dane)
+        demands = await demand(wish, known, ports, resolver=self._dane)
+        if self._witness is not None:
+            self._witness(wish, found, demands)
+        return demands
 
     # -- sites
 

@@ -518,6 +518,23 @@ async def test_mx_hosts_are_looked_up_together() -> None:
     assert asked == 1 + 4
 
 
+async def test_witness_hears_what_was_asked_and_decided_of_every_host() -> None:
+    heard: list[Any] = []
+    async with open_nameserver(ZONE) as server:
+        config = configure(server, site=[{"name": "s", "tls": "verify"}])
+        resolver = Resolver(config.dns)
+        router = Router(config, resolver, witness=lambda *facts: heard.append(facts))
+        for _ in range(2):
+            await router.find("halfbroken.test", V4)
+
+    ((wish, found, demands),) = heard
+    assert (wish.domain, wish.level, wish.secure) == ("halfbroken.test", "verify", False)
+    assert isinstance(found["broken.mail.test"], str)
+    assert {name: guard.level for name, guard in demands.guards.items()} == {
+        "a.mail.test": "verify"
+    }
+
+
 @pytest.mark.parametrize(
     ("address", "family"), [("0.0.0.0", V4), ("127.0.0.11", V4), ("::", V6), ("2001:db8::1", V6)]
 )
