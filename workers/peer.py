@@ -99,6 +99,11 @@ class Peer:
         return self._smtp.capabilities.dsn
 
     @property
+    def requiretls(self) -> bool:
+        """True when the host takes mail that must not go on without TLS (RFC 8689)."""
+        return self._smtp.capabilities.requiretls
+
+    @property
     def is_open(self) -> bool:
         """True while another message may be begun."""
         return self._smtp.can_begin
