@@ -174,6 +174,16 @@ class Resolver:
         except NameNotFound:
             return Found(name=name)
 
+    async def find_alias(self, name: str) -> Found[str]:
+        """Return what a name is an alias of, one step and no further; none when it is none.
+
+        That step can be secure where the rest of the way is not. Raises NameUnavailable.
+        """
+        try:
+            return await self._find(name, dns.rdatatype.CNAME)
+        except NameNotFound:
+            return Found(name=name)
+
     async def find_txt(self, name: str) -> Found[bytes]:
         """Return the TXT records of a name, the strings of each joined; none without the name.
 
@@ -321,6 +331,7 @@ _READERS: dict[dns.rdatatype.RdataType, Callable[[Any], Any]] = {
     dns.rdatatype.MX: lambda one: Mx(one.preference, sys.intern(_name(one.exchange))),
     dns.rdatatype.TLSA: lambda one: Tlsa(one.usage, one.selector, one.mtype, one.cert),
     dns.rdatatype.TXT: lambda one: b"".join(one.strings),
+    dns.rdatatype.CNAME: lambda one: _name(one.target),
 }
 
 

@@ -100,10 +100,8 @@ async def _decide(
     if wish.level == "none" and wish.asked != "required":
         return Guard("none", "none")
     if wish.asked != "optional":
-        # RFC 7672 §2.2.1: names and addresses must be secure, or whoever could forge them could
-        # make up a host with records of its own.
-        if resolver is not None and wish.secure and addresses.secure:
-            found = await _ask_zone(wish, name, addresses.name, resolver, port)
+        if resolver is not None and wish.secure:
+            found = await _ask_zone(wish, name, addresses, resolver, port)
             if found is not None:
                 return found
         if wish.sts is not None and wish.sts.mode == "enforce":
@@ -114,19 +112,32 @@ async def _decide(
 
 
 async def _ask_zone(
-    wish: Wish, name: str, canonical: str, resolver: Resolver, port: int
+    wish: Wish, name: str, addresses: Found[str], resolver: Resolver, port: int
 ) -> Guard | Unfit | None:
     """DANE. None: the host has no records."""
-    # RFC 7672 §2.2.2: where the host is an alias, the records of its real name come first.
-    for base in dict.fromkeys((canonical, name)):
-        try:
+    try:
+        for base in await _find_bases(name, addresses, resolver):
             found = await resolver.find_tlsa(f"_{port}._tcp.{base}")
-        except NameUnavailable as error:
-            # §2.1.3: whoever suppresses the records must not get the mail.
-            return Unfit("dnssec-invalid", f"{name}: its TLSA records cannot be had: {error}")
-        if found.secure and found.records:
-            return _make_dane_guard(wish, base, name, found.records)
+            if found.secure and found.records:
+                return _make_dane_guard(wish, base, name, found.records)
+    except NameUnavailable as error:
+        # RFC 7672 §2.1.3: whoever suppresses the records must not get the mail.
+        return Unfit("dnssec-invalid", f"{name}: its TLSA records cannot be had: {error}")
     return None
+
+
+async def _find_bases(name: str, addresses: Found[str], resolver: Resolver) -> tuple[str, ...]:
+    """Return the names that a host's records may stand at, in order. Raises NameUnavailable."""
+    if addresses.secure:
+        # RFC 7672 §2.2.2: where the host is an alias, the records of its real name come first.
+        return tuple(dict.fromkeys((addresses.name, name)))
+    # §2.2.1: names and addresses must be secure, or whoever could forge them could make up a host
+    # with records of its own. §2.2.2: but an alias that is itself secure, and leads to where
+    # nothing is, keeps the records of its first name; the key counts, and not where it is found.
+    if addresses.name == name:
+        return ()
+    alias = await resolver.find_alias(name)
+    return (name,) if alias.secure and alias.records else ()
 
 
 def _make_dane_guard(wish: Wish, base: str, name: str, records: tuple[Tlsa, ...]) -> Guard | Unfit:

@@ -190,6 +190,20 @@ async def test_an_alias_is_as_good_as_its_worst_part(
     assert len(found.records) == 2
 
 
+@pytest.mark.parametrize(
+    ("alias", "target", "secure"),
+    [
+        ("away.example.test", "mx.plain.test", True),
+        ("back.plain.test", "mx.example.test", False),
+        ("alias.example.test", "second.example.test", True),
+    ],
+)
+async def test_one_step_of_an_alias_is_as_good_as_its_own_zone(
+    resolver: Resolver, alias: str, target: str, *, secure: bool
+) -> None:
+    assert await resolver.find_alias(alias) == Found((target,), secure=secure, name=alias)
+
+
 async def test_tlsa_through_an_alias_into_an_unsigned_zone_is_not_secure(
     resolver: Resolver,
 ) -> None:

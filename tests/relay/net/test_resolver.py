@@ -298,6 +298,16 @@ async def test_an_answer_says_where_aliases_led(resolver: Resolver) -> None:
     assert found.name == "mx1.example.test"
 
 
+async def test_an_alias_is_had_by_itself(resolver: Resolver) -> None:
+    assert await resolver.find_alias("Alias.test") == Found(
+        ("mx1.example.test",), name="alias.test"
+    )
+    assert (await resolver.find_alias("mx1.example.test")).records == ()
+    assert (await resolver.find_alias("gone.test")).records == ()
+    with pytest.raises(NameUnavailable):
+        await resolver.find_alias("broken.test")
+
+
 async def test_tlsa_records_are_read(resolver: Resolver) -> None:
     found = await resolver.find_tlsa("_25._tcp.mx1.example.test")
     assert set(found.records) == {Tlsa(3, 1, 1, b"\n" * 32), Tlsa(2, 0, 0, b"\xab\xcd")}

@@ -22,6 +22,8 @@ ZONE: dict[str, Any] = {
     "_25._tcp.broken.test": SERVFAIL,
     "_26._tcp.other.test": {"TLSA": [f"3 1 1 {DIGEST}"]},
     "plain.test": {"A": ["192.0.2.1"]},
+    "mx.test": {"CNAME": ["plain.test."]},
+    "useless.test": {"CNAME": ["plain.test."]},
 }
 VERIFIED = Guard("dane", "verify", ("mx.test", "y.test"), (EE,))
 
@@ -79,6 +81,14 @@ async def decide(
             {"name": "mx.test", "canonical": "plain.test"},
             Guard("dane", "verify", ("mx.test", "y.test"), (EE,)),
         ),
+        # RFC 7672 §2.2.2: an alias that is secure, and leads to where nothing is.
+        ({"canonical": "plain.test", "secure": False}, VERIFIED),
+        ({"canonical": "plain.test", "secure": False, "mx_secure": False}, OPPORTUNISTIC),
+        ({"canonical": "plain.test", "secure": False, "authentic": False}, OPPORTUNISTIC),
+        (
+            {"name": "useless.test", "canonical": "mx.test", "secure": False},
+            Guard("dane", "require", ("useless.test",)),
+        ),
         # DANE goes before MTA-STS and before the site (RFC 8461 §2).
         ({"sts": "enforce"}, VERIFIED),
         ({"level": "verify"}, VERIFIED),
@@ -95,6 +105,9 @@ async def test_a_host_whose_records_cannot_be_had_is_left_out(sts: str) -> None:
     unfit = await decide("broken.test", sts=sts)
     assert isinstance(unfit, Unfit)
     assert (unfit.failing, unfit.status) == ("dnssec-invalid", "4.7.5")
+    # So it is when nobody can say whether it is an alias.
+    unfit = await decide("_25._tcp.broken.test", secure=False, canonical="mx.test")
+    assert isinstance(unfit, Unfit)
     # Where nothing is secure the records are not even asked for.
     assert isinstance(await decide("broken.test", secure=False), Guard)
 
