@@ -11,7 +11,7 @@ import pytest
 import trio
 
 import workers.postmaster
-from relay.store.keys import SHARDS, find_shard
+from relay.store.keys import SHARDS, find_shard, make_key, make_queue
 from tests.kit.messages import find_domains, make_deliveries
 from tests.kit.nameserver import SILENT, open_nameserver
 from tests.kit.peer import DeadHost, ScriptedHost, find_refusing_host, open_host
@@ -356,3 +356,27 @@ async def test_what_ends_wakes_the_feeder_that_waits_now(server: Server, tmp_pat
                     await trio.sleep(0.01)
             host.gate.set()
             await works.wait_for(delivered=DEPTH + 1, seconds=5)
+
+
+async def test_a_site_is_found_without_waiting_for_a_policy(server: Server, tmp_path: Path) -> None:
+    """A policy may take half a minute: look-ups of others' sites must not wait for it."""
+    zone = {
+        "y.test": {"MX": ["10 mx.y.test."]},
+        "mx.y.test": {"A": ["192.0.2.1"]},
+        "_mta-sts.y.test": SILENT,
+    }
+    async with open_nameserver(zone) as nameserver:
+        tables = {"dns": {"nameservers": [str(nameserver.endpoint)], "timeout": "30s"}}
+        async with open_works(server, tmp_path, tables=tables) as works:
+            await works.post(b"bob@y.test")
+            with trio.fail_after(5):
+                while not await _find_sites(works, "y.test"):  # noqa: ASYNC110 - the store tells nobody
+                    await trio.sleep(0.01)
+            assert await _find_sites(works, "y.test") == {"mx.y.test"}
+
+
+async def _find_sites(works: Works, domain: str) -> set[str]:
+    """Return the sites that a domain's queues are known to have."""
+    queue = make_queue("acme", domain)
+    site = await works.store.link.call("GET", make_key(find_shard(domain), "site", queue))
+    return {site.decode()} if site else set()
