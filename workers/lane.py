@@ -340,13 +340,20 @@ class Lane:
     async def _rest(self, outcome: Outcome) -> float:
         """Let the source rest at the site, or at this group of it; return for how many seconds."""
         self._failures += 1
-        if self.path.is_shared:
+        # The host is there, and is not what one domain or message demands: nobody else's trouble.
+        is_own = self.path.is_demanding and outcome.command == "STARTTLS"
+        if not self.path.is_shared and not is_own:
+            rest = await self._berth.fail(outcome.text)
+        else:
             # One group of many that share the site's limits: the others may well be reached.
             first, most = find_rests(self._berth.terms)
             rest = min(first * 2.0 ** min(self._failures - 1, 30), most)
             self.rests_until = trio.current_time() + rest
-        else:
-            rest = await self._berth.fail(outcome.text)
+        if not is_own:
+            self._tell_rest(rest, outcome)
+        return rest
+
+    def _tell_rest(self, rest: float, outcome: Outcome) -> None:
         event = {
             "time": time.time(),
             "event": "resting",
@@ -356,7 +363,6 @@ class Lane:
             "text": outcome.text,
         }
         self._desk.events.write(encode_event(event))
-        return rest
 
     async def _refuse(self, claim: Claim, text: str) -> None:
         """The envelope holds what must not be said to a host; no other host changes that."""

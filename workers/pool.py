@@ -418,6 +418,8 @@ class Pool:
         """Its host group rests, or has enough in hand; others of the site go on."""
         held = self.held[claim.delivery.id]
         await self._return(claim, wait)
+        if claim.delivery.envelope.tls_demand:
+            return  # what it demands, or does without, the rest of its queue does not
         await self._store.pause(claim.shard, self._find_queue(held), held.lane, wait)
 
     @staticmethod

@@ -37,6 +37,8 @@ CACHE_SIZE = 10_000
 # A route made of DNS answers is put together again after this many seconds; the resolver's cache
 # knows the TTLs, this one only spares the work for every message of a burst.
 PLAN_FOR = 5.0
+# Who demands TLS of some of a site's mail only.
+_OF_SOME = ("dane", "sts", "requiretls")
 
 # RFC 1123 §2.1 host names, with the underscore that the wild has. A last label of digits only is
 # an address that somebody wrote into an MX record.
@@ -58,6 +60,11 @@ class Path:
     messages_per_connection: int
     is_shared: bool = False  # the site has an entry: other host groups may belong to it
     group: str = ""  # the name of the set of hosts
+
+    @property
+    def is_demanding(self) -> bool:
+        """True when the domain, or the message, demands TLS that others at the site may not."""
+        return any(host.guard.policy in _OF_SOME for host in self.hosts)
 
 
 class Unprotected(Outcome, frozen=True, kw_only=True):
