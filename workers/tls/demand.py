@@ -23,6 +23,8 @@ from workers.tls.dane import find_usable
 from workers.tls.guard import OPPORTUNISTIC, Failing, Guard
 from workers.tls.sts import StsPolicy
 
+_TA = 2  # RFC 7218 §2.1: DANE-TA
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -61,10 +63,19 @@ class Demands:
         kinds = sorted(
             {f"{g.policy}:{g.level}:{g.requiretls:d}{g.tested}" for g in self.guards.values()}
         )
-        records = sorted((name, *guard.tlsa) for name, guard in self.guards.items() if guard.tlsa)
+        records = sorted(
+            (name, *_list_names(guard), *guard.tlsa)
+            for name, guard in self.guards.items()
+            if guard.tlsa
+        )
         if records:
             kinds.append(hashlib.blake2b(repr(records).encode(), digest_size=8).hexdigest())
         return "+".join(kinds)
+
+
+def _list_names(guard: Guard) -> tuple[str, ...]:
+    """Return the names that count. With usage 3 none do: hosts of many domains share sessions then."""
+    return guard.names if any(record.usage == _TA for record in guard.tlsa) else ()
 
 
 async def demand(

@@ -198,3 +198,14 @@ def test_sessions_for_other_demands_have_other_names() -> None:
     assert len(set(labels)) == len(guards)
     two = {"a.test": VERIFIED, "b.test": OPPORTUNISTIC}
     assert Demands(two).label == Demands(dict(reversed(two.items()))).label
+
+
+def test_hosts_of_many_domains_share_sessions_unless_a_name_counts() -> None:
+    """Usage 2 lets a certificate bear the recipient domain's name: that proves nothing for others."""
+
+    def label(record: Tlsa, domain: str) -> str:
+        return Demands({"mx.test": Guard("dane", "verify", ("mx.test", domain), (record,))}).label
+
+    anchor = EE._replace(usage=2)
+    assert label(EE, "y.test") == label(EE, "z.test")
+    assert label(anchor, "y.test") != label(anchor, "z.test")
