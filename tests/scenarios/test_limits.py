@@ -134,7 +134,7 @@ async def test_rate_of_a_tenant(server: Server, tmp_path: Path) -> None:
             await works[0].post_many(50, tenant="other", sender=b"o@other.example")
             start = trio.current_time()
             await works[0].wait_for(delivered=170, queued=0)
-            assert trio.current_time() - start < 4
+            assert trio.current_time() - start < 6  # 2.8 s, were all the rest free
             await finish(works)
     (rate,) = works[0].config.tenant[0].rate.windows  # type: ignore[union-attr]
     times = {
