@@ -76,7 +76,7 @@ def make_opener(
     """Return the opener of a worker process. Raises StartError for a bad ``delivery.ca_file``."""
     return Opener(
         Authorities.load(config.delivery.ca_file),
-        Account(tally, policies) if tally else None,
+        Account(tally, policies) if tally is not None else None,
         Memory(Learnt(store.link), config.tls),
         events,
         refuses_downgrade=config.tls.downgrade == "refuse",

@@ -7,22 +7,27 @@ from typing import Any
 
 import pytest
 
+from relay.config import Config
 from relay.config.schema import Source, Tls
 from relay.config.units import Seconds
 from relay.events import EventLog, decode_event
 from relay.net.egress import DirectEgress
+from relay.net.resolver import Resolver
 from relay.store.keys import find_shard, make_key
 from relay.store.learnt import Learnt
 from relay.store.link import Link
+from relay.store.queue import Store
+from relay.store.tlsrpt import Sessions
 from tests.kit.authority import Authority
 from tests.kit.peer import ScriptedHost, find_refusing_host, make_path, open_host
 from tests.kit.redis import Server
-from workers.opening import Opener
+from workers.opening import Opener, make_opener
 from workers.peer import HostFailed, Peer
 from workers.tls.account import Account
 from workers.tls.guard import Guard
 from workers.tls.learnt import Memory
 from workers.tls.pkix import Authorities
+from workers.tls.tally import Tally
 
 SOURCE = Source(name="a", address="127.0.0.11", ehlo="a.out.test")
 
@@ -87,6 +92,14 @@ async def office(server: Server, tmp_path: File) -> AsyncIterator[Office]:
 
 
 # -- what is counted
+
+
+@pytest.mark.parametrize("counts", [True, False])
+async def test_what_is_counted_is_counted_from_the_first_on(
+    config: Config, store: Store, office: Office, *, counts: bool
+) -> None:
+    tally = Tally(Sessions(store.link), Resolver(config.dns)) if counts else None
+    assert (make_opener(config, store, None, tally, office.events).account is not None) is counts
 
 
 async def test_a_session_is_counted_once_as_it_was(office: Office) -> None:
