@@ -233,7 +233,9 @@ def _explain_path(leaf: x509.Certificate, issuer: str, goal: str, reason: str) -
         text = f"certificate of {issuer} is signed by itself, and so does not lead to {goal}"
     else:
         text = f"certificate was issued by {issuer}, and does not lead to {goal}"
-    if "no interior errors" in reason:  # the library's way to say that an issuer is not there
+    # The library's ways to say that an issuer is not there; the second when a root of their own,
+    # which can always be put on top of itself, was shown.
+    if "no interior errors" in reason or "max depth" in reason:
         return text
     return f"{text}: {limit(reason.removeprefix('validation failed: '), 200)}"
 

@@ -222,6 +222,10 @@ def test_the_text_says_what_is_wrong_with_the_path() -> None:
     assert explain(MIDDLE.issue(NAME).showing()) == (
         "certificate was issued by 'Middle', and does not lead to an authority that we trust"
     )
+    stranger = Authority("Stranger")
+    assert explain(stranger.issue(NAME).showing(stranger.certificate)) == (
+        "certificate was issued by 'Stranger', and does not lead to an authority that we trust"
+    )
     assert "path length" in explain(BAD["path too long"][0])
     assert "not valid at validation time" in explain(BAD["issuer has expired"][0])
     assert "key usage" in explain(BAD["issuer must not sign"][0])
