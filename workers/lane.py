@@ -201,7 +201,7 @@ class Lane:
             if self._connected:
                 self._respect_ceiling(claim, error)
             else:
-                await self._fail(claim, error.outcome)
+                await self._fail(claim, error)
             return False
         except Exception:
             await self._excuse(claim)
@@ -316,7 +316,7 @@ class Lane:
 
     # -- ends ---------------------------------------------------------------------------------
 
-    async def _fail(self, claim: Claim, outcome: Outcome) -> None:
+    async def _fail(self, claim: Claim, error: HostFailed) -> None:
         """No host would have us, and nobody else gets through.
 
         That is the answer for the one that was tried. The others wait, without an attempt, until
@@ -325,7 +325,14 @@ class Lane:
         """
         self._window = 1
         self._berth.windows[self.path.key] = 1
-        attempt = Attempt(self.source.name, self.path.hosts[-1].name)
+        host, outcome = error.host or self.path.hosts[-1], error.outcome
+        attempt = Attempt(
+            self.source.name,
+            host.name,
+            f"{host.address}:{host.port}",
+            policy=host.guard.policy,
+            proof=error.proof,
+        )
         outcomes = [outcome] * len(claim.delivery.envelope.recipients)
         try:
             rest = await self._rest(outcome)

@@ -19,12 +19,13 @@ from relay.store.learnt import Learnt
 from relay.store.queue import Store
 from workers.classify import classify_error
 from workers.hosts import Host
-from workers.peer import HostFailed, Peer
+from workers.peer import NOT_OFFERED, HostFailed, Peer
 from workers.route import Path, Unprotected
 from workers.tls.account import Account
 from workers.tls.guard import Failing, Guard, TlsUntrusted
 from workers.tls.learnt import Memory
 from workers.tls.pkix import Authorities
+from workers.tls.proof import NOTHING, Proof
 from workers.tls.sts import StsPolicies
 from workers.tls.tally import Tally
 
@@ -56,6 +57,7 @@ class Opener:
             try:
                 return await call.make()
             except HostFailed as error:
+                error.host, error.proof = host, call.proof
                 failure = error
         assert failure is not None, "a path has at least one host"
         raise failure
@@ -93,6 +95,7 @@ class _Call:
     source: Source
     egress: Egress
     domain: str
+    proof: Proof = NOTHING  # of a session that was not good enough
 
     async def make(self) -> Peer:
         """Raises HostFailed, SourceUnusable."""
@@ -103,8 +106,8 @@ class _Call:
             failing = error.failing if isinstance(error, TlsUntrusted) else "validation-failure"
             self._count(failing, str(error))
             if guard.demands_tls:
-                raise HostFailed(classify_error(error, "STARTTLS")) from error
-            return await self._open_in_clear(str(error))
+                raise HostFailed(classify_error(self._explain(error), "STARTTLS")) from error
+            return await self._open_in_clear(failing, str(error))
         except SourceUnusable:
             raise
         except NetworkError as error:
@@ -116,11 +119,23 @@ class _Call:
             await self.opener.memory.note(self.path.group)
         return peer
 
-    async def _open_in_clear(self, reason: str) -> Peer:
+    def _explain(self, error: TlsFailed) -> TlsFailed:
+        """Say what is wrong where, who wants it right, and who can make it so."""
+        host = self.host
+        remedy = "its owner has mended that"
+        if host.guard.policy == "site":
+            remedy += ", or tls says otherwise"
+        return TlsFailed(
+            f"{host.name} ({host.address}): {error}; {host.guard.demand}, so mail waits until {remedy}"
+        )
+
+    async def _open_in_clear(self, failing: Failing, reason: str) -> Peer:
         """Nothing demanded TLS, and this host's is broken."""
         await self._check_downgrade(reason)
         try:
-            return await self._open(_CLEAR)
+            peer = await self._open(_CLEAR)
+            peer.proof = Proof(failing=failing, text=reason)
+            return peer
         except SourceUnusable:
             raise
         except NetworkError as error:
@@ -130,10 +145,10 @@ class _Call:
         """Nothing demanded TLS, and this host does not offer it."""
         if self.host.guard.level == "none":
             return peer
-        text = "the host does not offer STARTTLS"
-        self._count("starttls-not-supported", text)
+        peer.proof = Proof(failing="starttls-not-supported", text=NOT_OFFERED)
+        self._count(peer.proof.failing, NOT_OFFERED)
         try:
-            await self._check_downgrade(text)
+            await self._check_downgrade(NOT_OFFERED)
         except HostFailed:
             await peer.quit()
             raise
@@ -178,6 +193,7 @@ class _Call:
             await peer.quit()  # RFC 5321 §3.1: after a 554 greeting, too
             raise
         except BaseException:
+            self.proof = peer.proof
             peer.close()
             raise
         return peer

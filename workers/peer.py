@@ -44,7 +44,7 @@ from workers.classify import classify_reply
 from workers.hosts import Host
 from workers.tls.guard import Guard, TlsUntrusted
 from workers.tls.pkix import Authorities
-from workers.tls.proof import NOTHING, prove
+from workers.tls.proof import NOTHING, Proof, prove
 
 # RFC 5321 §4.5.3.2: how long the answer to each command may take, s. The initial 220 and what is
 # not named: five minutes.
@@ -55,9 +55,17 @@ _HANDSHAKE_PATIENCE = 60.0
 _QUIT_PATIENCE = 2.0
 _SLACK = 1.0
 
+NOT_OFFERED = "the host does not offer STARTTLS"
+
 
 class HostFailed(Exception):
-    """No session with this host: why, as an outcome for whoever was to be served."""
+    """No session with this host: why, as an outcome for whoever was to be served.
+
+    ``host`` and ``proof``: which one it was, and what there was of TLS, once the opener has said so.
+    """
+
+    host: Host | None = None
+    proof: Proof = NOTHING
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.text)
@@ -126,8 +134,7 @@ class Peer:
                 if self._smtp.capabilities.starttls:
                     await self._start_tls(guard, authorities)
                 elif guard.demands_tls:
-                    text = f"the host does not offer STARTTLS, which is demanded ({guard.policy})"
-                    raise TlsUntrusted("starttls-not-supported", text)
+                    raise TlsUntrusted("starttls-not-supported", NOT_OFFERED)
         if self._scope.cancelled_caught:
             if self._smtp.state is State.TLS:
                 raise TlsFailed("the TLS handshake does not come to an end")
@@ -166,6 +173,8 @@ class Peer:
         except (PeerClosed, RemoteProtocolError) as error:
             raise TlsFailed(f"TLS handshake failed: {error}") from error
         self.proof = prove(self._stream, guard, names, authorities)
+        if self.proof.failing and guard.level == "verify":
+            raise TlsUntrusted(self.proof.failing, self.proof.text)
         self._smtp.tls_started()
         await self._greet()
 

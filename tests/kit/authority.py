@@ -186,7 +186,11 @@ class Authority:
 
 
 def make_self_signed(
-    *names: str, ca: bool = False, not_before: float = -90, not_after: float = 90
+    *names: str,
+    ca: bool = False,
+    not_before: float = -90,
+    not_after: float = 90,
+    key: Key | None = None,
 ) -> Issued:
     """Return a certificate that a host has made for itself; ``ca``: one that may issue others."""
     extensions = make_authority_extensions() if ca else make_host_extensions(())
@@ -194,6 +198,7 @@ def make_self_signed(
         names[0],
         not_before=not_before,
         not_after=not_after,
+        key=key,
         extensions=[*extensions, make_alternatives(names)],
     )
     return Issued(self.certificate, self.key, (self.certificate,))

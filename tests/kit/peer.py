@@ -20,7 +20,7 @@ that occurrence of it only, counted over all sessions of the host, from 1.
     silence      say nothing, for ever
     drip         a reply that never ends: an octet a minute
     raw TEXT     these characters and CRLF, whatever they mean; "|" divides lines
-    wait         wait for ``host.gate``, then go on as if nothing had been
+    wait         wait for ``host.gate``, then go on as if nothing had been (HANDSHAKE, too)
 
 It has no code in common with the gateway: bytes are read and written here as RFC 5321 has them.
 """
@@ -338,14 +338,22 @@ class _Session:
 
     async def _shake_hands(self) -> None:
         action = self.host.find_action("HANDSHAKE")
-        if action:
+        await self.host.tell()
+        if action == "wait":
+            await self.host.gate.wait()
+        elif action:
             await self._fill()  # the first message of the handshake
             await self._act(action, "HANDSHAKE")
             await trio.sleep_forever()
         assert self.host.tls is not None
         assert isinstance(self.stream, trio.SocketStream)
         stream = trio.SSLStream(self.stream, self.host.tls, server_side=True, https_compatible=True)
-        await stream.do_handshake()
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError:
+            # A server says why (RFC 8446 §6.2); trio leaves the alert where nobody reads it.
+            await self.stream.send_all(stream._outgoing.read())
+            raise
         self.stream = stream
         self.protocol = str(stream.version())
 
@@ -373,10 +381,12 @@ async def open_host(
     name: str = "mx.test",
     split: bool = False,
     address: str = "127.0.0.1",
+    port: int = 0,
 ) -> AsyncIterator[ScriptedHost]:
     """Run a host for as long as the block lasts."""
     async with trio.open_nursery() as nursery:
         host = ScriptedHost(script, offers=offers, tls=tls, name=name, split=split, address=address)
+        host.port = port
         await nursery.start(host.run)
         yield host
         nursery.cancel_scope.cancel()

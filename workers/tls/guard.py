@@ -58,5 +58,18 @@ class Guard:
         """True when nothing goes out in clear."""
         return self.level in ("require", "verify")
 
+    @property
+    def demand(self) -> str:
+        """Who demands what, in words; "" when nobody does."""
+        if not self.demands_tls:
+            return ""
+        return f"{_WHO[self.policy]} {'verified TLS' if self.level == 'verify' else 'TLS'}"
 
+
+_WHO: dict[Policy, str] = {
+    "dane": "its TLSA records (DANE) demand",
+    "sts": "the domain's MTA-STS policy demands",
+    "requiretls": "the sender (REQUIRETLS) demands",
+    "site": "our configuration (tls of its [[site]]) demands",
+}
 OPPORTUNISTIC = Guard("opportunistic", "opportunistic")
