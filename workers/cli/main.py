@@ -114,6 +114,15 @@ _COMMANDS = {
         ("outgate hold --tenant acme --why 'looks like a hacked account'",),
         prints_state=True,
     ),
+    "tls": _Command(
+        "check a host's TLS as strict senders do, or tell what would become of mail to a domain",
+        (
+            "outgate tls -c outgate.toml gateway.example.net",
+            "outgate tls 127.0.0.1:2525 --name gateway.example.net",
+            "outgate tls -c outgate.toml --domain example.org",
+        ),
+        prints_state=True,
+    ),
     "suppressed": _Command(
         "list recipients that are not tried any more, or let one be tried again",
         ("outgate suppressed", "outgate suppressed --lift bob@example.com --why 'he is back'"),
@@ -176,6 +185,8 @@ def _start_log(command: str) -> None:
     slot = os.environ.get("OUTGATE_SLOT", "")
     who = f"outgate: {command} {slot}" if slot else "outgate"
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{who}: %(message)s")
+    # It tells of every request at this level; what became of a policy or a report, we say.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 def _report(error: BaseException) -> int:

@@ -222,7 +222,7 @@ def _explain(
         text = f"certificate is not valid before {since:%Y-%m-%d %H:%M} UTC (issued by {issuer})"
         return TlsUntrusted("certificate-not-trusted", text)
     found = read_names(leaf)
-    if not any(_covers(pattern, name) for pattern in found for name in names):
+    if not any(covers(pattern, name) for pattern in found for name in names):
         text = f"certificate is for {_list(found)}, not for {_list(names)} (issued by {issuer})"
         return TlsUntrusted("certificate-host-mismatch", text)
     return TlsUntrusted("certificate-not-trusted", _explain_path(leaf, issuer, goal, reason))
@@ -240,8 +240,8 @@ def _explain_path(leaf: x509.Certificate, issuer: str, goal: str, reason: str) -
     return f"{text}: {limit(reason.removeprefix('validation failed: '), 200)}"
 
 
-def _covers(pattern: str, name: str) -> bool:
-    """Tell whether a name in a certificate stands for a host, to explain what was decided.
+def covers(pattern: str, name: str) -> bool:
+    """Tell whether a name in a certificate stands for a host (A-label): to explain what was decided.
 
     RFC 9525 §6.3: a wildcard is a whole label, the leftmost.
     """
