@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -105,7 +104,10 @@ class Domains:
         return zone
 
     def name_tlsa(self, domain: str, host: str = "mx") -> str:
-        return f"_{self.port}._tcp.{host}.{domain}"
+        return self.name_tlsa_of(f"{host}.{domain}")
+
+    def name_tlsa_of(self, host: str) -> str:
+        return f"_{self.port}._tcp.{host}"
 
     @contextmanager
     def serve(self, directory: Path) -> Iterator[None]:
@@ -131,12 +133,17 @@ class Domains:
                 made = by.issue(name, key=self.key)
             case "another key":
                 made = by.issue(name, key=self.another_key)
+            case "domain name":
+                made = by.issue(name.partition(".")[2], key=self.key)
             case _:
                 made = by.issue(name, key=self.key)
         # With usage 2 the host has to show the authority, too.
-        return made if by is self.trusted else made.showing(by.certificate)
+        return (
+            made if by is self.trusted or kind == "root not shown" else made.showing(by.certificate)
+        )
 
-    def open_host(
+    @asynccontextmanager
+    async def open_host(
         self,
         kind: str,
         name: str,
@@ -145,12 +152,18 @@ class Domains:
         script: str = "",
         address: str = FIRST,
         offers: tuple[str, ...] = OFFERS,
-    ) -> AbstractAsyncContextManager[ScriptedHost]:
-        """Run a host; ``kind``: of its certificate, or "no STARTTLS"."""
-        tls = None if kind == "no STARTTLS" else self.issue(kind, name, by=by).make_context()
+    ) -> AsyncIterator[ScriptedHost]:
+        """Run a host; ``kind``: of its certificate, or "no STARTTLS", "TLS 1.0"."""
+        issued = self.issue(kind, name, by=by)
+        tls = None if kind == "no STARTTLS" else issued.make_context()
         if kind == "TLS 1.0":
             _make_old(tls)
-        return open_host(script, offers=offers, tls=tls, name=name, address=address, port=self.port)
+        opening = open_host(
+            script, offers=offers, tls=tls, name=name, address=address, port=self.port
+        )
+        async with opening as host:
+            host.mark = issued.certificate.fingerprint(hashes.SHA256()).hex()
+            yield host
 
     @asynccontextmanager
     async def open_web(self, *, by: Authority | None = None) -> AsyncIterator[HttpsServer]:
@@ -279,8 +292,3 @@ async def read_counted(works: Works, domain: str) -> set[str]:
     found = await Sessions(works.store.link).read(today, find_shard(domain))
     sessions = decode(found.get(domain, {}))
     return {f"{session.kind} {session.failing}".strip() for session in sessions}
-
-
-def read_mark(certificate: x509.Certificate) -> str:
-    """Return a certificate's fingerprint as events have it."""
-    return certificate.fingerprint(hashes.SHA256()).hex()

@@ -98,6 +98,7 @@ class ScriptedHost:
         self.split = split
         self.address = address
         self.port = 0
+        self.mark = ""  # fingerprint of its certificate, for who likes to note it here
         self.gate = trio.Event()
         self.commands: list[str] = []
         self.open = 0  # sessions now

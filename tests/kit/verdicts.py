@@ -97,7 +97,8 @@ async def play(
     assert row.text in ended.text, ended.text
     assert row.text or not ended.text, ended.text
     if row.outcome == "deferred" and row.by:
-        assert ended.text.startswith(f"mx.{row.domain} ({FIRST}): "), ended.text
+        assert ended.text.startswith(f"{ended.event['host']} ({FIRST}): "), ended.text
+        assert ended.event["address"] == f"{FIRST}:{domains.port}"
         assert "so mail waits until its owner has mended that" in ended.text
         assert ended.status == "4.7.5"
     _check_host(row, host)

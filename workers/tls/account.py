@@ -37,6 +37,10 @@ class Account:
         sts, trouble = self._find_policy(domain)
         if guard.policy == "dane":
             policy = _describe_dane(guard)
+            if not guard.tlsa and failing not in _NO_SESSION:
+                # RFC 8460 §4.3.2.1: whatever the certificate is, records that cannot be used are
+                # not what their owner thinks that they are.
+                failing, text = "tlsa-invalid", "none of its TLSA records can be used"
         elif sts is not None and (guard.policy == "sts" or guard.tested):
             policy = _describe_sts(sts)
             if guard.tested == "unnamed":

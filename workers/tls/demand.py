@@ -133,7 +133,8 @@ async def _ask_zone(
                 return _make_dane_guard(wish, base, name, found.records)
     except NameUnavailable as error:
         # RFC 7672 §2.1.3: whoever suppresses the records must not get the mail.
-        return Unfit("dnssec-invalid", f"{name}: its TLSA records cannot be had: {error}")
+        text = f"{name}: its TLSA records cannot be had, so it gets no mail (DANE): {error}"
+        return Unfit("dnssec-invalid", text)
     return None
 
 
@@ -167,7 +168,10 @@ def _make_dane_guard(wish: Wish, base: str, name: str, records: tuple[Tlsa, ...]
 def _ask_policy(wish: Wish, name: str, policy: StsPolicy) -> Guard | Unfit:
     """MTA-STS in force: what the policy does not name gets nothing (RFC 8461 §4.1, §5)."""
     if not policy.matches(name):
-        text = f"{name} is not in the MTA-STS policy of {wish.domain} ({', '.join(policy.mx[:3])})"
+        text = (
+            f"{name} is not in the MTA-STS policy of {wish.domain} ({', '.join(policy.mx[:3])}), "
+            "so mail waits until its owner has mended the policy or the MX records"
+        )
         return Unfit("validation-failure", text)
     return Guard("sts", "verify", requiretls=wish.asked == "required")
 
