@@ -70,7 +70,8 @@ class Account:
     def _find_policy(self, domain: str) -> tuple[StsPolicy | None, Failing]:
         if self._policies is None:
             return None, ""
-        return self._policies.find_now(domain) or (None, "")
+        # What the session was opened by: that may take longer than the answer is fresh.
+        return self._policies.recall(domain)
 
 
 def _describe_sts(policy: StsPolicy) -> _Policy:

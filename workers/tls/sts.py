@@ -98,8 +98,7 @@ def parse_record(txts: Sequence[bytes]) -> str | None:
         fields.pop()  # the last field may have a semicolon behind it
     if not all(_FIELD.fullmatch(field) for field in fields):
         return None
-    ids = [field for field in fields if field.startswith(b"id=")]
-    found = _ID.fullmatch(ids[0]) if ids else None
+    found = _ID.fullmatch(next((field for field in fields if field.startswith(b"id=")), b""))
     return found[1].decode("ascii") if found else None
 
 
@@ -252,9 +251,8 @@ class StsPolicies:
     async def find(self, domain: str) -> Answer:
         """Return the policy of a recipient domain (lower case, A-labels), or why there is none.
 
-        Without a policy the second is "" when the domain announces none, else what is to be
-        reported. May take as long as a fetch takes; raises nothing for what a stranger does, or
-        when the store is away.
+        Without a policy the second is "" when the domain announces none, else what is reported.
+        May take as long as a fetch; raises nothing for what a stranger does, or without the store.
         """
         while True:
             if (answer := self.find_now(domain)) is not None:
@@ -264,10 +262,14 @@ class StsPolicies:
             # When the one who looked was cancelled, the first to wake up here looks in its place.
             await flight.wait()
 
+    def recall(self, domain: str) -> Answer:
+        """Return what was found last, also when that has to be looked up again."""
+        return self._known.get(domain, _NOTHING).answer
+
     def explain(self, domain: str) -> str:
         """Return why the last fetch failed; "" when it did not, or there was none."""
         failure = self._known.get(domain, _NOTHING).failure
-        return failure.text if failure is not None else ""
+        return failure.text if failure else ""
 
     async def _lead(self, domain: str) -> Answer:
         """Look up on behalf of everybody who wants to know at this moment."""
@@ -339,8 +341,7 @@ class StsPolicies:
         if self._cache is None:
             return None
         try:
-            stored = await self._cache.read(domain)
-            if stored is None:
+            if (stored := await self._cache.read(domain)) is None:
                 return None
             policy = parse_policy(stored.text.encode(), stored.id)
         except (StoreUnavailable, StoreError, StsInvalid):
@@ -395,6 +396,5 @@ class StsPolicies:
 
 
 def _find_latest(one: _Copy | None, other: _Copy | None) -> _Copy | None:
-    if one is None or other is None:
-        return one or other
-    return one if one.fetched >= other.fetched else other
+    copies = [copy for copy in (one, other) if copy is not None]
+    return max(copies, key=lambda copy: copy.fetched, default=None)
