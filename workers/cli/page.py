@@ -59,10 +59,10 @@ def format_time(moment: float) -> str:
 
 
 def format_count(number: int, word: str) -> str:
-    """Return "1 queue", "2,000 queues", "3 deliveries"."""
+    """Return "1 queue", "2,000 queues", "3 deliveries", "4 days"."""
     if number == 1:
         return f"1 {word}"
-    if word.endswith("y"):
+    if word.endswith("y") and not word.endswith("ay"):
         return f"{number:,} {word[:-1]}ies"
     return f"{number:,} {word}{'es' if word.endswith('s') else 's'}"
 

@@ -17,7 +17,9 @@ from workers.tls.forecast import forecast
 from workers.tls.probe import probe
 
 _DEFAULT_PORT = 25
-_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+_NAME = re.compile(
+    r"(?=.{1,253}\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +80,9 @@ def _print_json(found: msgspec.Struct) -> None:
 
 def _read_host(text: str) -> Endpoint:
     plain = text.strip()
+    is_bracketed = plain.startswith("[") and plain.endswith("]")
     try:
-        return Endpoint(_read_name(plain.strip("[]")), _DEFAULT_PORT)
+        return Endpoint(_read_name(plain[1:-1] if is_bracketed else plain), _DEFAULT_PORT)
     except argparse.ArgumentTypeError:
         pass
     try:

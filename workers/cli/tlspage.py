@@ -94,11 +94,8 @@ def _print_records(console: Console, probed: Probed) -> None:
     records = [one for one in probed.certificates if one.tlsa]
     if not records or not probed.tlsa_name:
         return
-    console.print(
-        Text(
-            f"\nTLSA records for {probed.tlsa_name} (in a zone with DNSSEC; one is enough)", "bold"
-        )
-    )
+    console.print(Text(f"\nTLSA records for {probed.tlsa_name}", "bold"))
+    console.print(Text("  of use in a zone with DNSSEC; one is enough", "dim"))
     for number, one in enumerate(records):
         what = f"the key of {one.subject}" if number else "the host's own key"
         # To be copied: never broken, however narrow the terminal is.
@@ -142,7 +139,7 @@ def _list_domain(found: Forecast) -> _Rows:
 def _describe_resolver(found: Forecast) -> str | Text:
     servers = ", ".join(found.nameservers)
     if found.trusted:
-        return f"{servers}: believed when it says that it has validated an answer"
+        return f"{servers} (what it says it has validated is believed)"
     return Text(
         f"{servers}: not believed to validate, so no DANE. Run a validating resolver on this host "
         '(unbound) with [dns] nameservers = ["127.0.0.1:53"]; or set dns.trust_ad if the way to '
