@@ -195,9 +195,18 @@ def _tell(event: _Event) -> str:
         return str(event.get("text", ""))
     via = f"{event['domain']}, attempt {event['attempt']}, from source {event['source'] or '-'}"
     host = f" to {event['host']} {event['address']}" if event["host"] else ""
-    tls = f" ({event['tls'] or 'in clear'})" if event["address"] else ""
+    tls = f" ({_tell_tls(event)})" if event["address"] else ""
     wait = f"; next try in {format_span(event['wait'])}" if "wait" in event else ""
     return via + host + tls + wait
+
+
+def _tell_tls(event: _Event) -> str:
+    """Say what protected the session, and by what the host was verified, or why not."""
+    if not event["tls"]:
+        why = event.get("tls_problem")
+        return f"in clear: {why}" if why else "in clear"
+    verified, why = event.get("tls_verified", ""), event.get("tls_problem", "")
+    return f"{event['tls']}, {f'verified by {verified}' if verified else f'not verified: {why}'}"
 
 
 def _tell_recipient(person: _Event) -> str:

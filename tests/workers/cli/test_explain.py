@@ -11,6 +11,7 @@ from relay.store.gate import Gates
 from relay.store.queue import Store
 from tests.kit.command import Desk, note_site, post
 from tests.kit.messages import Claims
+from workers.cli.explain import _tell_tls
 from workers.cli.main import main
 
 
@@ -43,7 +44,8 @@ async def put_off(store: Store, domain: str = "y.test", *, source: str = "") -> 
         "attempt": 1,
         "source": "a",
         "host": f"mx.{domain}",
-        "address": "192.0.2.9:25",
+        "tls": "TLSv1.3",
+        "tls_verified": "pkix",
         "tls": "TLSv1.3",
         "recipients": [answer],
         "wait": 300,
@@ -66,7 +68,7 @@ async def test_what_happened_and_what_comes_next(desk: Desk, store: Store) -> No
     assert done.status == 0
     text = " ".join(done.out.split())
     assert "accepted 21 octets <s@acme.example> -> x@y.test, y@y.test" in text
-    assert "attempt 1, from source a to mx.y.test 192.0.2.9:25 (TLSv1.3)" in text
+    assert "attempt 1, from source a to mx.y.test 192.0.2.9:25 (TLSv1.3, verified by pkix)" in text
     assert "<x@y.test> deferred to RCPT: 451 4.7.1 [bold]come back later" in text
     assert (
         "now: y.test: next attempt in 5 min; source a must send it; 1 attempt so far" in text
@@ -161,3 +163,19 @@ def test_an_id_that_is_none(desk: Desk, capsys: pytest.CaptureFixture[str]) -> N
 def test_an_unknown_id(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "-c", desk.file, make_message_id(3)]) == 1
     assert "nothing is known of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ({"tls": ""}, "in clear"),
+        ({"tls": "", "tls_problem": "no STARTTLS"}, "in clear: no STARTTLS"),
+        ({"tls": "TLSv1.3 X", "tls_verified": "dane-ee"}, "TLSv1.3 X, verified by dane-ee"),
+        (
+            {"tls": "TLSv1.3 X", "tls_verified": "", "tls_problem": "certificate expired"},
+            "TLSv1.3 X, not verified: certificate expired",
+        ),
+    ],
+)
+def test_who_verified_the_host_is_told(event: dict[str, str], said: str) -> None:
+    assert _tell_tls(event) == said
