@@ -44,9 +44,9 @@ async def put_off(store: Store, domain: str = "y.test", *, source: str = "") -> 
         "attempt": 1,
         "source": "a",
         "host": f"mx.{domain}",
+        "address": "192.0.2.9:25",
         "tls": "TLSv1.3",
         "tls_verified": "pkix",
-        "tls": "TLSv1.3",
         "recipients": [answer],
         "wait": 300,
     }
