@@ -14,6 +14,7 @@ from relay.config import Config
 from relay.config.schema import Source
 from relay.errors import NetworkError, PeerSilent, SourceUnusable, TlsFailed
 from relay.events import EventLog, encode_event
+from relay.model import Disposition
 from relay.net.egress import Egress
 from relay.store.learnt import Learnt
 from relay.store.queue import Store
@@ -64,7 +65,8 @@ class Opener:
 
     def note_unfit(self, domain: str, found: Unprotected) -> None:
         """No host of a domain may be used, because of what TLS with it should be."""
-        if self.account is not None:
+        # What bounces is what a sender demanded, and nothing that the receiver has promised.
+        if self.account is not None and found.disposition is not Disposition.BOUNCED:
             self.account.note_unfit(domain, found.host, found.failing, found.text)
 
 

@@ -6,8 +6,8 @@
     '''
 
 A line is a row, and a domain with one host. *demand*: what a [[site]] says of TLS, or what the
-domain's records demand. *published*: what stands in its zone and on its web server. *host*: its
-certificate, or what it does. *outcome*, *by* (who demanded), *counted* (what a TLS report would say,
+domain's records demand, or what the message asks (required, optional). *published*: what stands in its zone and on its web server. *host*: its
+certificate, or what it does; "+ REQUIRETLS" if it offers that. *outcome*, *by* (who demanded), *counted* (what a TLS report would say,
 RFC 8460 §4.3, "-" for nothing) and *text* (a part of the reason) are what must come out.
 
 A clock in real time (``MockClock(rate=1)``) is asked for: it jumps where a host stalls.
@@ -23,7 +23,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.kit.authority import Authority
 from tests.kit.domains import FIRST, Domains, Ended, post, read_counted, wait_for_end
 from tests.kit.https import HttpsServer
-from tests.kit.peer import ScriptedHost
+from tests.kit.peer import OFFERS, ScriptedHost
 from tests.kit.redis import Server
 from tests.kit.works import Works
 
@@ -33,6 +33,7 @@ _SCRIPTS = {
     "handshake slow": "HANDSHAKE wait",
     "handshake stalls": "HANDSHAKE silence",
 }
+_ASKED = ("required", "optional")
 _SITE_LEVELS = ("none", "require", "verify")
 
 
@@ -47,6 +48,11 @@ class Row:
     by: str
     counted: frozenset[str]
     text: str
+
+    @property
+    def kind(self) -> str:
+        """Of the host's certificate."""
+        return self.host.partition(" + ")[0]
 
     def __str__(self) -> str:
         return f"{self.demand}, {self.published}, {self.host}"
@@ -77,15 +83,20 @@ async def play(
     *,
     by: Authority | None = None,
     web: HttpsServer | None = None,
-) -> Ended:
+) -> ScriptedHost:
     """Send a message to a row's domain, and hold what comes of it against the row.
+
+    Returns the host, with what it has seen.
 
     ``by``: who issues the certificate of the host, unless its kind says so.
     """
     levels = {row.domain: row.demand} if row.demand in _SITE_LEVELS else {}
-    script = _SCRIPTS.get(row.host, "")
+    script = _SCRIPTS.get(row.kind, "")
+    offers = (*OFFERS, "REQUIRETLS") if row.kind != row.host else OFFERS
     async with AsyncExitStack() as stack:
-        opening = domains.open_host(row.host, f"mx.{row.domain}", by=by, script=script)
+        opening = domains.open_host(
+            row.kind, f"mx.{row.domain}", by=by, script=script, offers=offers
+        )
         host = await stack.enter_async_context(opening)
         works = await stack.enter_async_context(
             domains.open_works(server, base, web, levels=levels)
@@ -96,17 +107,19 @@ async def play(
     assert found == (row.outcome, row.by, row.counted), f"{found}: {ended.text}"
     assert row.text in ended.text, ended.text
     assert row.text or not ended.text, ended.text
+    if row.outcome == "bounced":
+        assert ended.status == "5.7.30"  # RFC 8689 §4.2.1
     if row.outcome == "deferred" and row.by:
         assert ended.text.startswith(f"{ended.event['host']} ({FIRST}): "), ended.text
         assert ended.event["address"] == f"{FIRST}:{domains.port}"
         assert "so mail waits until its owner has mended that" in ended.text
         assert ended.status == "4.7.5"
     _check_host(row, host)
-    return ended
+    return host
 
 
 async def _attempt(row: Row, host: ScriptedHost, works: Works, clock: MockClock) -> Ended:
-    delivery = await post(works, row.domain)
+    delivery = await post(works, row.domain, asked=row.demand if row.demand in _ASKED else "")
     if row.host in ("handshake slow", "handshake stalls"):
         await host.wait_until(lambda: host.counts["HANDSHAKE"])
         await wait_all_tasks_blocked(0.02)

@@ -28,67 +28,67 @@ from tests.kit.verdicts import Row, play, read_table
 pytestmark = pytest.mark.skipif(find_obstacle() is not None, reason=str(find_obstacle()))
 
 TABLE = """
-demand | published                | host              | outcome          | by            | counted                        | text
+demand | published         | host              | outcome          | by            | counted                                | text
 
-dane   | 3 1 1                    | valid             | verified dane-ee | dane          | tlsa                           |
-dane   | 3 1 1                    | expired           | verified dane-ee | dane          | tlsa                           |
-dane   | 3 1 1                    | wrong name        | verified dane-ee | dane          | tlsa                           |
-dane   | 3 1 1                    | self-signed       | verified dane-ee | dane          | tlsa                           |
-dane   | 3 1 1                    | unknown CA        | verified dane-ee | dane          | tlsa                           |
-dane   | 3 1 1                    | another key       | deferred         | dane          | tlsa validation-failure        | none of 1 TLSA records matches; that of the key shown would be 3 1 1
-dane   | 3 1 1                    | no STARTTLS       | deferred         | dane          | tlsa starttls-not-supported    | does not offer STARTTLS; its TLSA records (DANE) demand verified TLS
-dane   | 3 1 1                    | STARTTLS refused  | deferred         | dane          | tlsa validation-failure        | offers STARTTLS and refuses it
-dane   | 3 1 1                    | handshake refused | deferred         | dane          | tlsa validation-failure        | TLS handshake failed
-dane   | 3 1 1                    | handshake slow    | verified dane-ee | dane          | tlsa                           |
-dane   | 3 1 1                    | handshake stalls  | deferred         | dane          | tlsa validation-failure        | does not come to an end
-dane   | 3 1 1                    | TLS 1.0           | deferred         | dane          | tlsa validation-failure        | PROTOCOL_VERSION
+dane   | 3 1 1             | valid             | verified dane-ee | dane          | tlsa                                   |
+dane   | 3 1 1             | expired           | verified dane-ee | dane          | tlsa                                   |
+dane   | 3 1 1             | wrong name        | verified dane-ee | dane          | tlsa                                   |
+dane   | 3 1 1             | self-signed       | verified dane-ee | dane          | tlsa                                   |
+dane   | 3 1 1             | unknown CA        | verified dane-ee | dane          | tlsa                                   |
+dane   | 3 1 1             | another key       | deferred         | dane          | tlsa validation-failure                | none of 1 TLSA records matches; that of the key shown would be 3 1 1
+dane   | 3 1 1             | no STARTTLS       | deferred         | dane          | tlsa starttls-not-supported            | does not offer STARTTLS; its TLSA records (DANE) demand verified TLS
+dane   | 3 1 1             | STARTTLS refused  | deferred         | dane          | tlsa validation-failure                | offers STARTTLS and refuses it
+dane   | 3 1 1             | handshake refused | deferred         | dane          | tlsa validation-failure                | TLS handshake failed
+dane   | 3 1 1             | handshake slow    | verified dane-ee | dane          | tlsa                                   |
+dane   | 3 1 1             | handshake stalls  | deferred         | dane          | tlsa validation-failure                | does not come to an end
+dane   | 3 1 1             | TLS 1.0           | deferred         | dane          | tlsa validation-failure                | PROTOCOL_VERSION
 
-dane   | 3 1 1 old + new          | valid             | verified dane-ee | dane          | tlsa                           |
-dane   | 3 1 1 old + new          | another key       | verified dane-ee | dane          | tlsa                           |
-dane   | 3 1 1 and 1 1 1          | valid             | verified dane-ee | dane          | tlsa                           |
-dane   | 3 1 1 and 1 1 1          | another key       | deferred         | dane          | tlsa validation-failure        | none of 1 TLSA records matches
-dane   | 3 1 1 and 2 0 1          | another key       | verified dane-ta | dane          | tlsa                           |
+dane   | 3 1 1 old + new   | valid             | verified dane-ee | dane          | tlsa                                   |
+dane   | 3 1 1 old + new   | another key       | verified dane-ee | dane          | tlsa                                   |
+dane   | 3 1 1 and 1 1 1   | valid             | verified dane-ee | dane          | tlsa                                   |
+dane   | 3 1 1 and 1 1 1   | another key       | deferred         | dane          | tlsa validation-failure                | none of 1 TLSA records matches
+dane   | 3 1 1 and 2 0 1   | another key       | verified dane-ta | dane          | tlsa                                   |
 
-dane   | 2 0 1                    | valid             | verified dane-ta | dane          | tlsa                           |
-dane   | 2 0 1                    | domain name       | verified dane-ta | dane          | tlsa                           |
-dane   | 2 0 1                    | another key       | verified dane-ta | dane          | tlsa                           |
-dane   | 2 0 1                    | expired           | deferred         | dane          | tlsa certificate-expired       | certificate expired on
-dane   | 2 0 1                    | wrong name        | deferred         | dane          | tlsa certificate-host-mismatch | is for mail.elsewhere.test, not for mx.
-dane   | 2 0 1                    | self-signed       | deferred         | dane          | tlsa validation-failure        | none of 1 TLSA records matches
-dane   | 2 0 1                    | unknown CA        | deferred         | dane          | tlsa validation-failure        | none of 1 TLSA records matches
-dane   | 2 0 1                    | root not shown    | deferred         | dane          | tlsa validation-failure        | none of 1 TLSA records matches
-dane   | 2 0 1                    | no STARTTLS       | deferred         | dane          | tlsa starttls-not-supported    | does not offer STARTTLS
-dane   | 2 0 1                    | handshake refused | deferred         | dane          | tlsa validation-failure        | TLS handshake failed
-dane   | 2 0 1                    | handshake stalls  | deferred         | dane          | tlsa validation-failure        | does not come to an end
-dane   | 2 0 1                    | TLS 1.0           | deferred         | dane          | tlsa validation-failure        | PROTOCOL_VERSION
-dane   | 2 0 1 old + new          | valid             | verified dane-ta | dane          | tlsa                           |
-dane   | 2 0 1 old + new          | unknown CA        | verified dane-ta | dane          | tlsa                           |
+dane   | 2 0 1             | valid             | verified dane-ta | dane          | tlsa                                   |
+dane   | 2 0 1             | domain name       | verified dane-ta | dane          | tlsa                                   |
+dane   | 2 0 1             | another key       | verified dane-ta | dane          | tlsa                                   |
+dane   | 2 0 1             | expired           | deferred         | dane          | tlsa certificate-expired               | certificate expired on
+dane   | 2 0 1             | wrong name        | deferred         | dane          | tlsa certificate-host-mismatch         | is for mail.elsewhere.test, not for mx.
+dane   | 2 0 1             | self-signed       | deferred         | dane          | tlsa validation-failure                | none of 1 TLSA records matches
+dane   | 2 0 1             | unknown CA        | deferred         | dane          | tlsa validation-failure                | none of 1 TLSA records matches
+dane   | 2 0 1             | root not shown    | deferred         | dane          | tlsa validation-failure                | none of 1 TLSA records matches
+dane   | 2 0 1             | no STARTTLS       | deferred         | dane          | tlsa starttls-not-supported            | does not offer STARTTLS
+dane   | 2 0 1             | handshake refused | deferred         | dane          | tlsa validation-failure                | TLS handshake failed
+dane   | 2 0 1             | handshake stalls  | deferred         | dane          | tlsa validation-failure                | does not come to an end
+dane   | 2 0 1             | TLS 1.0           | deferred         | dane          | tlsa validation-failure                | PROTOCOL_VERSION
+dane   | 2 0 1 old + new   | valid             | verified dane-ta | dane          | tlsa                                   |
+dane   | 2 0 1 old + new   | unknown CA        | verified dane-ta | dane          | tlsa                                   |
 
-dane   | 0 0 1                    | valid             | verified pkix    | dane          | tlsa tlsa-invalid              |
-dane   | 1 1 1                    | valid             | verified pkix    | dane          | tlsa tlsa-invalid              |
-dane   | 1 1 1                    | expired           | unverified       | dane          | tlsa tlsa-invalid              | certificate expired on
-dane   | 1 1 1                    | wrong name        | unverified       | dane          | tlsa tlsa-invalid              | is for mail.elsewhere.test
-dane   | 1 1 1                    | self-signed       | unverified       | dane          | tlsa tlsa-invalid              | signed by itself
-dane   | 1 1 1                    | unknown CA        | unverified       | dane          | tlsa tlsa-invalid              | issued by 'Unknown CA'
-dane   | 1 1 1                    | no STARTTLS       | deferred         | dane          | tlsa starttls-not-supported    | its TLSA records (DANE) demand TLS
-dane   | 1 1 1                    | handshake refused | deferred         | dane          | tlsa validation-failure        | TLS handshake failed
-dane   | 1 1 1                    | handshake stalls  | deferred         | dane          | tlsa validation-failure        | does not come to an end
-dane   | 1 1 1                    | TLS 1.0           | deferred         | dane          | tlsa validation-failure        | PROTOCOL_VERSION
+dane   | 0 0 1             | valid             | verified pkix    | dane          | tlsa tlsa-invalid                      |
+dane   | 1 1 1             | valid             | verified pkix    | dane          | tlsa tlsa-invalid                      |
+dane   | 1 1 1             | expired           | unverified       | dane          | tlsa tlsa-invalid                      | certificate expired on
+dane   | 1 1 1             | wrong name        | unverified       | dane          | tlsa tlsa-invalid                      | is for mail.elsewhere.test
+dane   | 1 1 1             | self-signed       | unverified       | dane          | tlsa tlsa-invalid                      | signed by itself
+dane   | 1 1 1             | unknown CA        | unverified       | dane          | tlsa tlsa-invalid                      | issued by 'Unknown CA'
+dane   | 1 1 1             | no STARTTLS       | deferred         | dane          | tlsa starttls-not-supported            | its TLSA records (DANE) demand TLS
+dane   | 1 1 1             | handshake refused | deferred         | dane          | tlsa validation-failure                | TLS handshake failed
+dane   | 1 1 1             | handshake stalls  | deferred         | dane          | tlsa validation-failure                | does not come to an end
+dane   | 1 1 1             | TLS 1.0           | deferred         | dane          | tlsa validation-failure                | PROTOCOL_VERSION
 
-dane   | bogus MX                 | valid             | deferred         |               | -                              | SERVFAIL
-dane   | bogus address            | valid             | deferred         |               | -                              | SERVFAIL
-dane   | bogus TLSA               | valid             | deferred         |               | tlsa dnssec-invalid            | its TLSA records cannot be had, so it gets no mail (DANE): _
-dane   | TLSA SERVFAIL            | valid             | deferred         |               | tlsa dnssec-invalid            | its TLSA records cannot be had, so it gets no mail (DANE): _
-dane   | TLSA expired             | valid             | deferred         |               | tlsa dnssec-invalid            | its TLSA records cannot be had, so it gets no mail (DANE): _
-dane   | unsigned                 | valid             | verified pkix    | opportunistic | no-policy-found                |
-dane   | unsigned                 | another key       | verified pkix    | opportunistic | no-policy-found                |
-dane   | unsigned                 | no STARTTLS       | clear            | opportunistic | no-policy-found starttls-not-supported | does not offer STARTTLS
-dane   | no MX                    | expired           | verified dane-ee | dane          | tlsa                           |
-dane   | secure alias             | expired           | verified dane-ee | dane          | tlsa                           |
-dane   | secure alias             | another key       | deferred         | dane          | tlsa validation-failure        | none of 1 TLSA records matches
-dane   | alias to unsigned        | expired           | verified dane-ee | dane          | tlsa                           |
-dane   | alias to unsigned        | another key       | deferred         | dane          | tlsa validation-failure        | none of 1 TLSA records matches
-dane   | MX in unsigned           | another key       | unverified       | opportunistic | no-policy-found                | is for mx.
+dane   | bogus MX          | valid             | deferred         |               | -                                      | SERVFAIL
+dane   | bogus address     | valid             | deferred         |               | -                                      | SERVFAIL
+dane   | bogus TLSA        | valid             | deferred         |               | tlsa dnssec-invalid                    | its TLSA records cannot be had, so it gets no mail (DANE): _
+dane   | TLSA SERVFAIL     | valid             | deferred         |               | tlsa dnssec-invalid                    | its TLSA records cannot be had, so it gets no mail (DANE): _
+dane   | TLSA expired      | valid             | deferred         |               | tlsa dnssec-invalid                    | its TLSA records cannot be had, so it gets no mail (DANE): _
+dane   | unsigned          | valid             | verified pkix    | opportunistic | no-policy-found                        |
+dane   | unsigned          | another key       | verified pkix    | opportunistic | no-policy-found                        |
+dane   | unsigned          | no STARTTLS       | clear            | opportunistic | no-policy-found starttls-not-supported | does not offer STARTTLS
+dane   | no MX             | expired           | verified dane-ee | dane          | tlsa                                   |
+dane   | secure alias      | expired           | verified dane-ee | dane          | tlsa                                   |
+dane   | secure alias      | another key       | deferred         | dane          | tlsa validation-failure                | none of 1 TLSA records matches
+dane   | alias to unsigned | expired           | verified dane-ee | dane          | tlsa                                   |
+dane   | alias to unsigned | another key       | deferred         | dane          | tlsa validation-failure                | none of 1 TLSA records matches
+dane   | MX in unsigned    | another key       | unverified       | opportunistic | no-policy-found                        | is for mx.
 """
 ROWS = read_table(TABLE)
 
