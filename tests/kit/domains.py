@@ -187,6 +187,8 @@ class Domains:
         """Run a pool that meets these domains and nobody else. ``levels``: domain -> tls of its site."""
         assert self.servers is not None, "serve them first"
         tables: dict[str, Any] = {
+            # Not 127.0.0.1, where others' hosts may be: what is ours is no one else's host.
+            "ingress": {"hostname": "gate.example.net", "listen": ["127.0.0.99:25"]},
             "dns": {"nameservers": [str(self.servers.endpoint)]},
             "tls": {"mta_sts_port": web.port if web else 1} | (tls or {}),
             "tls_reports": {"send": True},
