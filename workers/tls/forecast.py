@@ -42,10 +42,7 @@ async def forecast(config: Config, domain: str, *, connect: bool = True) -> Fore
     ``connect``: open sessions with its hosts, too. Raises StartError for files that cannot be
     used, or a machine without name servers.
     """
-    async with trio.open_nursery() as nursery:
-        made = await _Forecaster(config, nursery).make(domain, connect=connect)
-        nursery.cancel_scope.cancel()
-    return made
+    return await _Forecaster(config).make(domain, connect=connect)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,23 +55,23 @@ class _Heard:
 
 
 class _Forecaster:
-    def __init__(self, config: Config, nursery: trio.Nursery) -> None:
+    def __init__(self, config: Config) -> None:
         self._config = config
         self._authorities = Authorities.load(config.delivery.ca_file)
         self._resolver = resolver = Resolver(config.dns)
         self._prohibited = Prohibited(config.delivery.prohibited_hosts)
         self._hosts = Hosts(config, resolver)
-        self._policies = self._make_policies(nursery) if config.tls.mta_sts else None
+        self._policies = self._make_policies() if config.tls.mta_sts else None
         self._heard: _Heard | None = None
         self._router = Router(config, resolver, self._policies, witness=self._hear)
 
-    def _make_policies(self, nursery: trio.Nursery) -> StsPolicies:
+    def _make_policies(self) -> StsPolicies:
         return StsPolicies(
             self._config,
             self._resolver,
             None,
             is_allowed=lambda address: not self._prohibited.covers_address(address),
-            spawn=nursery.start_soon,
+            spawn=lambda *_: None,  # to refresh what is old: here nothing gets old
         )
 
     def _hear(self, wish: Wish, found: Addresses, demands: Demands) -> None:
@@ -262,12 +259,10 @@ class _Forecaster:
         return "" if addresses.secure else "the host's addresses are not validated"
 
     async def _visit(self, hosts: list[Host], source: Source) -> Session:
-        """Open a session with the first address that will have one; else say how the first failed."""
-        first: Session | None = None
+        """Try the addresses of a host until one will have a session; return the last try."""
+        sessions: list[Session] = []
         for host in hosts:
-            session = (await visit(host, source, self._authorities)).session
-            if session.state != "failed":
-                return session
-            first = first or session
-        assert first is not None
-        return first
+            sessions.append((await visit(host, source, self._authorities)).session)
+            if sessions[-1].state != "failed":
+                break
+        return sessions[-1]

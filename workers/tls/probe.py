@@ -202,7 +202,7 @@ async def probe(config: Config, host: str, port: int, *, name: str = "") -> Prob
     checks = tuple(_check(visited, name, authorities, dt.datetime.now(dt.UTC)))
     session = visited.session
     return Probed(
-        ok=all(check.state in ("ok", "warning") for check in checks),
+        ok=all(check.state != "failed" for check in checks),
         host=host,
         port=port,
         name=name,

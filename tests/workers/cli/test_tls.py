@@ -366,20 +366,31 @@ async def test_a_zone_that_is_really_signed(place: Place) -> None:
                 },
                 spoilt={f"_{host.port}._tcp.mx.bad.test"},
             ),
-            "plain.test": Zone({"plain.test": {"MX": ["10 mx1.y.test."]}}, signed=False),
+            "plain.test": Zone(
+                {
+                    "plain.test": {"MX": ["10 mx1.y.test."]},
+                    "mx.plain.test": {"A": ["127.0.0.1"]},
+                    f"_{host.port}._tcp.mx.plain.test": {"TLSA": [record]},
+                },
+                signed=False,
+            ),
+            "mixed.test": Zone({"mixed.test": {"MX": ["10 mx.plain.test."]}}),
         }
         async with open_dnssec(zones) as servers:
             place.write(port=host.port, dns=servers.endpoint)
             good = await place.ask("--domain", "y.test")
             bad = await place.ask("--domain", "bad.test")
             plain = await place.ask("--domain", "plain.test")
+            mixed = await place.ask("--domain", "mixed.test")
 
-    assert [status for status, _ in (good, bad, plain)] == [0, 1, 0]
+    assert [status for status, _ in (good, bad, plain, mixed)] == [0, 1, 0, 0]
     assert good[1]["text"] == "goes to mx1.y.test over TLS 1.3, verified by DANE-EE"
     assert bad[1]["hosts"][0]["failing"] == "dnssec-invalid"
     assert "its TLSA records cannot be had" in bad[1]["text"]
     assert (plain[1]["secure"], plain[1]["hosts"][0]["policy"]) == (False, "opportunistic")
     assert plain[1]["hosts"][0]["tlsa_text"].startswith("the MX records are not validated")
+    assert (mixed[1]["secure"], mixed[1]["hosts"][0]["addresses_secure"]) == (True, False)
+    assert mixed[1]["hosts"][0]["tlsa_text"] == "the host's addresses are not validated"
 
 
 # -- usage

@@ -13,7 +13,7 @@ from relay.config import Config, read
 from relay.config.schema import Source
 from tests.kit.authority import Authority, Issued, make_self_signed
 from tests.kit.nameserver import SERVFAIL, open_nameserver
-from tests.kit.peer import find_refusing_host, make_path, open_host
+from tests.kit.peer import ScriptedHost, find_refusing_host, make_path, open_host
 from workers.hosts import Host
 from workers.tls.guard import OPPORTUNISTIC, Guard
 from workers.tls.pkix import Authorities
@@ -213,11 +213,13 @@ async def test_it_is_found_through_our_resolver(ca_file: str) -> None:
         open_host(tls=CA.issue(NAME).make_context()) as host,
     ):
         config = configure(ca_file, dns={"nameservers": [str(dns.endpoint)], "timeout": "2s"})
-        found = await probe(config, NAME, host.port)
+        # The DNS gives addresses in any order.
+        found = [await probe(config, NAME, host.port) for _ in range(6)]
         bare = await probe(config, "bare.test", host.port)
         bad = await probe(config, "bad.test", host.port)
 
-    assert (found.ok, found.address) == (True, "127.0.0.1")  # nobody listens on the other
+    # Nobody listens on the other.
+    assert {(one.ok, one.address) for one in found} == {(True, "127.0.0.1")}
     unseen = dict.fromkeys(GOOD, "skipped")
     assert states(bare) == states(bad) == {**unseen, "connection": "failed"}
     assert get(bare, "connection").text == "bare.test has no address in the DNS"
@@ -237,6 +239,24 @@ async def test_a_host_that_wants_no_session(ca_file: str, script: str, text: str
 
     assert states(found) == {**dict.fromkeys(GOOD, "skipped"), "connection": "failed"}
     assert text in get(found, "connection").text
+
+
+async def test_tls_that_is_broken_on_one_address_is_not_covered_up_by_another(
+    ca_file: str, nursery: trio.Nursery
+) -> None:
+    tls = CA.issue(NAME).make_context()
+    async with open_nameserver({NAME: {"A": ["127.0.0.66", "127.0.0.1"]}}) as dns:
+        one = ScriptedHost("HANDSHAKE eof", tls=tls)
+        await nursery.start(one.run)
+        other = ScriptedHost("HANDSHAKE eof", tls=tls, address="127.0.0.66")
+        other.port = one.port
+        await nursery.start(other.run)
+        found = await probe(
+            configure(ca_file, dns={"nameservers": [str(dns.endpoint)]}), NAME, one.port
+        )
+
+    assert get(found, "tls").state == "failed"
+    assert one.sessions + other.sessions == 1
 
 
 async def test_nobody_listens(ca_file: str) -> None:
@@ -310,6 +330,15 @@ async def test_a_visit_is_as_good_as_its_host(ca_file: str) -> None:
     ]
     assert seen[4].certificates[0].names == ("other.test",)
     assert one.ends == ["quit"] * 3
+
+
+async def test_a_host_that_will_not_have_it_in_clear_either(ca_file: str) -> None:
+    tls = CA.issue("mx.test").make_context()
+    async with open_host("HANDSHAKE eof\nCONNECT2 554 no", tls=tls) as host:
+        visited = await visit(host.make_host(), SOURCE, Authorities.load(ca_file))
+
+    assert (visited.session.state, host.sessions) == ("failed", 2)
+    assert visited.session.failing == "validation-failure"
 
 
 async def test_a_host_that_is_not_there_at_all_is_not_asked_again_in_clear(ca_file: str) -> None:
