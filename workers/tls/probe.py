@@ -87,9 +87,10 @@ async def visit(
         return visited
     bare = dataclasses.replace(host, guard=_CLEAR)
     again = (await _visit(bare, source, authorities, patience)).session
-    if again.state == "failed":
-        return visited
     reason = visited.session
+    if again.state == "failed":
+        both = limit(f"{reason.text}; and in clear: {again.text}")
+        return dataclasses.replace(visited, session=msgspec.structs.replace(reason, text=both))
     session = msgspec.structs.replace(
         again, failing=reason.failing, text=reason.text, certificates=reason.certificates
     )

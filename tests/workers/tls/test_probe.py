@@ -339,6 +339,7 @@ async def test_a_host_that_will_not_have_it_in_clear_either(ca_file: str) -> Non
 
     assert (visited.session.state, host.sessions) == ("failed", 2)
     assert visited.session.failing == "validation-failure"
+    assert visited.session.text.endswith("; and in clear: 554 no")
 
 
 async def test_a_host_that_is_not_there_at_all_is_not_asked_again_in_clear(ca_file: str) -> None:
