@@ -29,6 +29,7 @@ import dns.flags
 import dns.name
 import dns.nameserver
 import dns.rdatatype
+import dns.rdtypes.ANY.TLSA
 import dns.resolver
 import trio
 
@@ -50,6 +51,10 @@ SHARE = 1024
 CONCURRENT = 256
 # One name server may take this long before the next is asked (and the first again).
 TRY_FOR = 2.0
+
+# RFC 7671 §9: a record whose digest has the wrong length cannot be used, and the others of its name
+# can. dnspython refuses the whole answer; which records are of use is decided by tls/dane.py.
+dns.rdtypes.ANY.TLSA.TLSA._cert_length_by_mtype = {}
 
 _EDNS_PAYLOAD = 1232  # what passes without fragments: DNS flag day 2020
 _FAMILIES = {

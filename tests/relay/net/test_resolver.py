@@ -316,6 +316,14 @@ async def test_tlsa_records_are_read(resolver: Resolver) -> None:
         await resolver.find_tlsa("_25._tcp.broken.test")
 
 
+async def test_a_malformed_tlsa_record_does_not_take_the_others_along() -> None:
+    """A digest of two octets: the zone's owner has slipped, and his host has TLS all the same."""
+    records = {"_25._tcp.mx.test": {"TLSA": ["3 1 1 0102", f"3 1 1 {'0a' * 32}"]}}
+    async with open_nameserver(records) as server:
+        found = await make(server).find_tlsa("_25._tcp.mx.test")
+    assert set(found.records) == {Tlsa(3, 1, 1, b"\x01\x02"), Tlsa(3, 1, 1, b"\n" * 32)}
+
+
 async def test_strings_of_a_txt_record_are_joined(resolver: Resolver) -> None:
     found = await resolver.find_txt("_mta-sts.example.test")
     assert set(found.records) == {b"v=STSv1; id=7;", b"other"}
