@@ -211,7 +211,6 @@ async def test_a_key_that_changes_before_its_record_holds_mail_up_until_then(
             delivery = await post(works, "one.test")
             assert (await wait_for_end(works, delivery)).outcome == "deferred"
             publish(own, clock, own.another_ee)
-            await works.pool.desk.router.find("one.test")
             await works.hurry("one.test")
             ended = await wait_for_end(works, delivery, count=2)
         assert ended.outcome == "verified dane-ee"
