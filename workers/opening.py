@@ -49,8 +49,9 @@ class Opener:
     async def open(self, path: Path, source: Source, egress: Egress, *, domain: str = "") -> Peer:
         """Open a session with the first host of ``path`` that will have one, out of ``egress``.
 
-        ``domain``: whose mail it is opened for; "": it is not counted. Raises HostFailed when no host will, with the outcome
-        of the last one tried (RFC 5321 §5.1); SourceUnusable when our own address is the trouble.
+        ``domain``: whose mail it is opened for; "": it is not counted. Raises HostFailed when no
+        host will, with the outcome of the last one tried (RFC 5321 §5.1); SourceUnusable when our
+        own address is the trouble.
         """
         failure: HostFailed | None = None
         for host in path.hosts:
@@ -114,12 +115,27 @@ class _Call:
             raise
         except NetworkError as error:
             raise HostFailed(classify_error(error)) from error
-        if not peer.proof.protocol:
-            return await self._accept_clear(peer)
-        self._count(peer.proof.failing, peer.proof.text)
-        if peer.proof.verified and self.opener.memory is not None:
-            await self.opener.memory.note(self.path.group)
+        try:
+            await self._learn(peer)
+        except HostFailed:
+            await peer.quit()
+            raise
+        except BaseException:
+            peer.close()
+            raise
         return peer
+
+    async def _learn(self, peer: Peer) -> None:
+        """Count and remember what a host has shown. Raises HostFailed when it is too little."""
+        if not peer.proof.protocol and self.host.guard.level != "none":
+            # Nothing demanded TLS, and this host does not offer it.
+            peer.proof = Proof(failing="starttls-not-supported", text=NOT_OFFERED)
+            self._count(peer.proof.failing, NOT_OFFERED)
+            await self._check_downgrade(NOT_OFFERED)
+        elif peer.proof.protocol:
+            self._count(peer.proof.failing, peer.proof.text)
+            if peer.proof.verified and self.opener.memory is not None:
+                await self.opener.memory.note(self.path.group)
 
     def _explain(self, error: TlsFailed) -> TlsFailed:
         """Say what is wrong where, who wants it right, and who can make it so."""
@@ -142,19 +158,6 @@ class _Call:
             raise
         except NetworkError as error:
             raise HostFailed(classify_error(error)) from error
-
-    async def _accept_clear(self, peer: Peer) -> Peer:
-        """Nothing demanded TLS, and this host does not offer it."""
-        if self.host.guard.level == "none":
-            return peer
-        peer.proof = Proof(failing="starttls-not-supported", text=NOT_OFFERED)
-        self._count(peer.proof.failing, NOT_OFFERED)
-        try:
-            await self._check_downgrade(NOT_OFFERED)
-        except HostFailed:
-            await peer.quit()
-            raise
-        return peer
 
     async def _check_downgrade(self, reason: str) -> None:
         """Say so when a host group shows less than it used to. Raises HostFailed."""

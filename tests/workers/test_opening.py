@@ -1,11 +1,14 @@
 """Opening sessions: what is counted, what is remembered, and what happens when less is shown than before."""
 
 import dataclasses
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path as File
 from typing import Any
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from relay.config import Config
 from relay.config.schema import Source, Tls
@@ -196,3 +199,19 @@ async def test_a_store_that_is_away_holds_nothing_up(office: Office) -> None:
         for host in (good, bare):
             await (await office.call(host)).quit()
     assert office.read_events() == []
+
+
+async def test_a_session_whose_opening_is_given_up_is_closed(office: Office) -> None:
+    """We stop, say, while the store takes its time to note what was shown."""
+    async with open_host(tls=office.make_host()) as host, trio.open_nursery() as nursery:
+        (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = silent.socket.getsockname()[1]
+        link = Link(f"redis://127.0.0.1:{port}/0", timeout=0.5)
+        office.opener.memory = Memory(Learnt(link), Tls())
+        nursery.start_soon(office.call, host)
+        await host.wait_until(lambda: host.commands.count("EHLO a.out.test") == 2)
+        await wait_all_tasks_blocked(0.05)
+        nursery.cancel_scope.cancel()
+    await link.aclose()
+    await silent.aclose()
+    gc.collect()  # a socket that nobody has closed is a warning here, and so an error
