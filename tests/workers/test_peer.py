@@ -545,6 +545,7 @@ async def test_an_attempt_that_never_came_to_the_dot_need_not_be_on_record(
     async with open_host("RCPT eof") as host:
         peer = await connect_to(host.make_path())
         await peer.deliver(make_claim(), shelf, b"{}", early=early)  # type: ignore[arg-type]
+        peer.close()
     assert len(shelf.attempts) == attempts
 
 
@@ -560,5 +561,6 @@ async def test_the_attempt_is_on_record_before_the_last_part(clock: MockClock) -
         peer = await connect_to(host.make_path())
         claim = make_claim(make_delivery(chunks=3), None)
         verdict = await peer.deliver(claim, shelf, b"{}", early=False)  # type: ignore[arg-type]
+        await peer.quit()
     assert dispositions(verdict) == [DELIVERED]
     assert seen == [0]
