@@ -225,20 +225,21 @@ class Router:
         candidates = self._order(records)
         if not candidates:
             return defer("4.4.6", f"{domain}: its MX records point back to this gateway")
-        candidates = [mx for mx in candidates if self._hosts.is_allowed(mx.name)]
+        # Those that are left, not the first: a prohibited host must not take another one's place.
+        candidates = [mx for mx in candidates if self._hosts.is_allowed(mx.name)][:MAX_HOSTS]
         if not candidates:
             return defer("4.4.4", f"{domain}: its hosts are prohibited (delivery.prohibited_hosts)")
         secure = found.secure
         return await self._follow_hosts(domain, records, candidates, family, asked, secure=secure)
 
     def _order(self, records: Iterable[Mx]) -> list[Mx]:
-        """Return the hosts to try, best first, at random among equals."""
+        """Return the hosts that can be tried, best first, at random among equals."""
         # RFC 5321 §5.1: when we are in the list ourselves, hosts of our own preference and worse
         # are left out, or mail would go in a circle.
         limit = min((r.preference for r in records if r.name in self._own_names), default=1 << 16)
         usable = [record for record in records if record.preference < limit]
         usable.sort(key=lambda record: (record.preference, self._chance.random()))
-        return usable[:MAX_HOSTS]
+        return usable
 
     async def _follow_hosts(
         self,

@@ -206,6 +206,12 @@ async def test_hosts_and_addresses_are_bounded() -> None:
     assert len((await find_path("wide.test")).hosts) == 3
 
 
+async def test_prohibited_hosts_do_not_take_the_places_of_others() -> None:
+    prohibited = [f"n{n}.wild.test" for n in range(29)]
+    path = await find_path("many.test", delivery={"prohibited_hosts": prohibited})
+    assert {host.name for host in path.hosts} == {"n29.wild.test"}
+
+
 @pytest.mark.parametrize(
     ("domain", "family", "expected"),
     [
