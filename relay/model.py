@@ -30,7 +30,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     ret: bytes = b""  # RET=: b"", b"FULL" or b"HDRS" (RFC 3461)
     envid: bytes = b""  # ENVID=, xtext
     # What the sender asks of TLS on the whole way (RFC 8689): "required" (REQUIRETLS), "optional"
-    # (the header field TLS-Required: No: delivery matters more), or nothing.
+    # (the header field TLS-Required: No: delivery matters more); "verified": a rule of ours asks that
+    # the next host's certificate holds; or nothing.
     tls: str = ""
 
     @property
@@ -62,6 +63,7 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     newline: bool = True  # the message ends in CRLF (only BDAT can bring one that does not)
     notice: bool = False  # made by us (a bounce): counted in a ledger of its own
     priority: str = ""  # "urgent", "bulk"; "": normal
+    held: bool = False  # accepted by a rule that has it wait for an operator
 
     @property
     def message_id(self) -> str:

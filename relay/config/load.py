@@ -13,7 +13,18 @@ from pathlib import Path
 import msgspec
 
 from relay.config.problems import find_problems, find_site_problems
-from relay.config.schema import Config, Ingress, Section, Site, Source, Tenant, TlsReports
+from relay.config.schema import (
+    Archive,
+    Config,
+    Ingress,
+    NetworkSet,
+    Rule,
+    Section,
+    Site,
+    Source,
+    Tenant,
+    TlsReports,
+)
 from relay.config.shape import PARSERS, find_mismatches
 from relay.errors import ConfigError
 
@@ -92,7 +103,15 @@ def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> 
             config.store, url=config.store.url or environment.get("OUTGATE_STORE_URL", "")
         ),
         ingress=ingress,
+        network=tuple(_complete_network(n, absolute) for n in config.network),
         tenant=tuple(_complete_tenant(t, absolute) for t in config.tenant),
+        rule=tuple(map(_complete_rule, config.rule)),
+        archive=_complete_archive(config.archive, absolute),
+        audit=replace(
+            config.audit,
+            directory=absolute(config.audit.directory),
+            key_file=absolute(config.audit.key_file),
+        ),
         source=tuple(
             replace(
                 s,
@@ -146,10 +165,44 @@ def _complete_tenant(tenant: Tenant, absolute: Callable[[str], str]) -> Tenant:
         tenant,
         domains=tuple(d.lower() for d in tenant.domains),
         header_secret_file=absolute(tenant.header_secret_file),
+        dkim=tuple(
+            replace(key, domain=key.domain.lower(), key_file=absolute(key.key_file))
+            for key in tenant.dkim
+        ),
         priority_rule=tuple(
             replace(rule, senders=tuple(s.lower() for s in rule.senders))
             for rule in tenant.priority_rule
         ),
+    )
+
+
+def _complete_network(network: NetworkSet, absolute: Callable[[str], str]) -> NetworkSet:
+    place = network.json
+    return msgspec.structs.replace(
+        network,
+        spf=network.spf.lower().rstrip("."),
+        json=place if place.startswith("https://") else absolute(place),
+    )
+
+
+def _complete_rule(rule: Rule) -> Rule:
+    return msgspec.structs.replace(
+        rule,
+        senders=tuple(s.lower() for s in rule.senders),
+        recipient_domains=tuple(d.lower() for d in rule.recipient_domains),
+        attachment_names=tuple(n.lower() for n in rule.attachment_names),
+        attachment_types=tuple(t.lower() for t in rule.attachment_types),
+        results=tuple(r.lower() for r in rule.results),
+    )
+
+
+def _complete_archive(archive: Archive, absolute: Callable[[str], str]) -> Archive:
+    replace = msgspec.structs.replace
+    return replace(
+        archive,
+        directory=absolute(archive.directory),
+        key_file=absolute(archive.key_file),
+        s3=replace(archive.s3, credentials_file=absolute(archive.s3.credentials_file)),
     )
 
 

@@ -1,19 +1,15 @@
 """What the types of the configuration cannot say: references, ranges, names, files; and bad ideas."""
 
 import ipaddress
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from relay.config.schema import Config, Delivery, IngressTls, Site, Source, Tenant, TlsReports
+from relay.config.keeping import find_keeping_problems
+from relay.config.rules import find_rule_problems
+from relay.config.schema import Config, Delivery, IngressTls, Site, Source, TlsReports
+from relay.config.shapes import DOMAIN, LOCAL, NAME, check_files, check_patterns
+from relay.config.tenants import find_tenant_notices, find_tenant_problems
 from relay.config.units import Seconds, parse_network, parse_proxy
-
-# Domain names in A-labels; RFC 1035 §2.3.1 with the underscore that the wild has.
-_DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")  # fmt: skip
-_FIELD = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 §2.2: field-name
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-# RFC 5321 §4.1.2: Dot-string, not Quoted-string; UTF-8 as RFC 6531 §3.3 has it. Or the star.
-_LOCAL = re.compile(r"\*|[^\x00-\x20\x7f\"(),:;<>@\[\\\]*]{1,64}")
 
 
 def find_problems(config: Config) -> Iterator[str]:
@@ -23,15 +19,17 @@ def find_problems(config: Config) -> Iterator[str]:
         yield "store.url: expected redis://HOST:PORT/0, rediss://... or unix:///PATH"
     if not config.ingress.listen:
         yield "ingress.listen: expected at least one address"
-    if not _DOMAIN.fullmatch(config.ingress.hostname.lower()):
+    if not DOMAIN.fullmatch(config.ingress.hostname.lower()):
         yield f"ingress.hostname: expected a host name, got {config.ingress.hostname!r}"
     yield from _tls_problems(config.ingress.tls)
-    yield from _tenant_problems(config)
+    yield from find_tenant_problems(config)
+    yield from find_rule_problems(config)
+    yield from find_keeping_problems(config)
     yield from _source_problems(config)
     for number, route in enumerate(config.route):
         if not route.hosts or not route.domains:
             yield f"route[{number}]: expected at least one domain and one host"
-        yield from _patterns(f"route[{number}].domains", route.domains)
+        yield from check_patterns(f"route[{number}].domains", route.domains)
     yield from find_site_problems(config.site)
     yield from _delivery_problems(config.delivery)
     yield from _report_problems(config.tls_reports)
@@ -46,6 +44,10 @@ def _ranges(config: Config) -> Iterator[str]:
         ("ingress.max_message", config.ingress.max_message, 65_536, 1 << 30),
         ("ingress.command_timeout", config.ingress.command_timeout, 1, 3600),
         ("ingress.data_timeout", config.ingress.data_timeout, 1, 3600),
+        # Parts of a message that is not accepted yet are kept by the store for an hour.
+        ("ingress.message_timeout", config.ingress.message_timeout, 10, 3600),
+        ("ingress.client_connections", config.ingress.client_connections, 1, 1_000_000),
+        ("ingress.memory", config.ingress.memory, 1 << 20, 1 << 40),
         ("delivery.processes", config.delivery.processes, 1, 256),
         ("delivery.in_flight", config.delivery.in_flight, 1, 1_000_000),
         ("delivery.connections", config.delivery.connections, 1, 10_000),
@@ -87,7 +89,7 @@ def _delivery_problems(delivery: Delivery) -> Iterator[str]:
         try:
             parse_network(entry)
         except ValueError:
-            yield from _patterns(f"delivery.prohibited_hosts[{number}]", (entry,))
+            yield from check_patterns(f"delivery.prohibited_hosts[{number}]", (entry,))
 
 
 def _waits(path: str, waits: tuple[Seconds, ...]) -> Iterator[str]:
@@ -100,11 +102,11 @@ def find_site_problems(sites: tuple[Site, ...]) -> Iterator[str]:
     names: set[str] = set()
     for number, site in enumerate(sites):
         path = f"site[{number}]"
-        if not _NAME.fullmatch(site.name) or site.name in names:
+        if not NAME.fullmatch(site.name) or site.name in names:
             yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {site.name!r}"
         names.add(site.name)
-        yield from _patterns(f"{path}.mx", site.mx)
-        yield from _patterns(f"{path}.domains", site.domains)
+        yield from check_patterns(f"{path}.mx", site.mx)
+        yield from check_patterns(f"{path}.domains", site.domains)
         yield from _waits(f"{path}.retry", site.retry)
         for place, limits in ((path, site), (f"{path}.source", site.source)):
             for key in ("connections", "messages_per_connection"):
@@ -115,10 +117,10 @@ def find_site_problems(sites: tuple[Site, ...]) -> Iterator[str]:
 
 
 def _tls_problems(tls: IngressTls) -> Iterator[str]:
-    yield from _files("ingress.tls", certificate=tls.certificate, key=tls.key)
+    yield from check_files("ingress.tls", certificate=tls.certificate, key=tls.key)
     for number, pair in enumerate(tls.more):
         path = f"ingress.tls.more[{number}]"
-        yield from _files(path, certificate=pair.certificate, key=pair.key)
+        yield from check_files(path, certificate=pair.certificate, key=pair.key)
     if bool(tls.certificate) != bool(tls.key):
         yield "ingress.tls: expected both certificate and key, got one of them"
     if tls.required and not tls.certificate:
@@ -127,96 +129,37 @@ def _tls_problems(tls: IngressTls) -> Iterator[str]:
         yield "ingress.tls.more: needs a certificate and a key in [ingress.tls], for all other names"
 
 
-def _files(path: str, **files: str) -> Iterator[str]:
-    for name, file in files.items():
-        if file and not Path(file).is_file():
-            yield f"{path}.{name}: no such file: {file}"
-
-
 def _report_problems(reports: TlsReports) -> Iterator[str]:
-    yield from _files("tls_reports", dkim_key_file=reports.dkim_key_file)
+    yield from check_files("tls_reports", dkim_key_file=reports.dkim_key_file)
     for name in ("sender", "contact"):
         address: str = getattr(reports, name)
         local, _, domain = address.rpartition("@")
-        if not _LOCAL.fullmatch(local) or local == "*" or not _DOMAIN.fullmatch(domain.lower()):
+        if not LOCAL.fullmatch(local) or local == "*" or not DOMAIN.fullmatch(domain.lower()):
             yield f"tls_reports.{name}: expected an address, got {address!r}"
     if bool(reports.dkim_selector) != bool(reports.dkim_key_file):
         yield "tls_reports: expected both dkim_selector and dkim_key_file, got one of them"
-    if reports.dkim_selector and not _DOMAIN.fullmatch(reports.dkim_selector):
+    if reports.dkim_selector and not DOMAIN.fullmatch(reports.dkim_selector):
         yield (
             "tls_reports.dkim_selector: expected the labels before ._domainkey, "
             f"got {reports.dkim_selector!r}"
         )
 
 
-def _tenant_problems(config: Config) -> Iterator[str]:
-    owners: dict[str, str] = {}
-    names: set[str] = set()
-    for number, tenant in enumerate(config.tenant):
-        path = f"tenant[{number}]"
-        if not _NAME.fullmatch(tenant.name) or tenant.name in names:
-            yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {tenant.name!r}"
-        names.add(tenant.name)
-        if not tenant.domains:
-            yield f"{path}.domains: expected at least one domain"
-        for domain in tenant.domains:
-            if not _DOMAIN.fullmatch(domain):
-                yield f"{path}.domains: expected a domain (in A-labels), got {domain!r}"
-            if owners.setdefault(domain, tenant.name) != tenant.name:
-                yield f"{path}.domains: {domain} belongs to tenant {owners[domain]!r} already"
-        yield from _proof_problems(path, tenant)
-        yield from _priority_problems(path, tenant)
-        if tenant.pool not in config.pool:
-            yield f"{path}.pool: no [pool.{tenant.pool}]; there is {', '.join(config.pool)}"
-
-
-def _proof_problems(path: str, tenant: Tenant) -> Iterator[str]:
-    if tenant.header and not _FIELD.fullmatch(tenant.header):
-        yield f"{path}.header: expected the name of a header field, got {tenant.header!r}"
-    for network in tenant.networks:
-        try:
-            if network != "google":
-                parse_network(network)
-        except ValueError as error:
-            yield f"{path}.networks: {error}"
-    if tenant.proof:
-        # Ignoring a demand for proof would open the relay: better not to start.
-        yield (
-            f"{path}.proof: {', '.join(tenant.proof)} cannot be checked by this version; "
-            "leave proof empty, and give the tenant networks that nobody else sends from"
-        )
-
-
-def _priority_problems(path: str, tenant: Tenant) -> Iterator[str]:
-    name = tenant.priority_header
-    if name and not _FIELD.fullmatch(name):
-        yield f"{path}.priority_header: expected the name of a header field, got {name!r}"
-    for number, rule in enumerate(tenant.priority_rule):
-        here = f"{path}.priority_rule[{number}].senders"
-        if not rule.senders:
-            yield f"{here}: expected at least one sender"
-        for sender in rule.senders:
-            local, _, domain = sender.rpartition("@")
-            # One star, for the whole of the local part: more would ask for a language.
-            if not domain or not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain):
-                yield f'{here}: expected "news@acme.example" or "*@acme.example", got {sender!r}'
-
-
 def _source_problems(config: Config) -> Iterator[str]:
     names: set[str] = set()
     for number, source in enumerate(config.source):
-        if not _NAME.fullmatch(source.name) or source.name in names:
+        if not NAME.fullmatch(source.name) or source.name in names:
             yield f"source[{number}].name: expected a name of its own, got {source.name!r}"
         names.add(source.name)
         try:
             ipaddress.ip_address(source.address)
         except ValueError:
             yield f"source[{number}].address: expected an IP address, got {source.address!r}"
-        if not _DOMAIN.fullmatch(source.ehlo.lower()):
+        if not DOMAIN.fullmatch(source.ehlo.lower()):
             yield f"source[{number}].ehlo: expected a host name, got {source.ehlo!r}"
         yield from _proxy_problems(f"source[{number}]", source)
     for pool, members in config.pool.items():
-        if not _NAME.fullmatch(pool):
+        if not NAME.fullmatch(pool):
             yield f"pool.{pool}: expected a name of letters, digits, _ . -"
         for name, weight in members.items():
             if name not in names:
@@ -246,28 +189,11 @@ def _proxy_problems(path: str, source: Source) -> Iterator[str]:
         yield f"{path}.proxy_password_file: no such file: {file}"
 
 
-def _patterns(path: str, patterns: tuple[str, ...]) -> Iterator[str]:
-    """A pattern is a domain, ``*.domain`` (anything below it) or ``*``."""
-    for pattern in patterns:
-        if pattern != "*" and not _DOMAIN.fullmatch(pattern.removeprefix("*.")):
-            yield f'{path}: expected "example.org", "*.example.org" or "*", got {pattern!r}'
-
-
 def find_notices(config: Config) -> Iterator[str]:
     """Yield what is allowed but probably not meant; printed by `check` and on every start."""
     if not config.tenant:
         yield "no [[tenant]]: nobody may send, every MAIL will be refused with 550 5.7.1"
-    for tenant in config.tenant:
-        if "google" in tenant.networks:
-            yield (
-                f"tenant {tenant.name}: everybody's Google Workspace sends from Google's networks; "
-                "without further proof any of them can send as this tenant's domains"
-            )
-        if tenant.header:
-            yield (
-                f"tenant {tenant.name}: {tenant.header} is taken off, its value is not checked "
-                "by this version"
-            )
+    yield from find_tenant_notices(config)
     if not config.ingress.tls.certificate:
         yield "no [ingress.tls] certificate: STARTTLS is not offered to senders"
     if config.tls_reports.send and not config.tls_reports.dkim_key_file:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from relay.config.units import Endpoint, Octets, Rates, Seconds
+from relay.config.units import Endpoint, Octets, Rate, Rates, Seconds
 
 TlsLevel = Literal["none", "opportunistic", "require", "verify"]
 Priority = Literal["urgent", "normal", "bulk"]
@@ -54,6 +54,18 @@ class IngressTls(Section, frozen=True):
     requiretls: bool = True  # offer REQUIRETLS (RFC 8689) where TLS is in use
 
 
+class NetworkSet(Section, frozen=True):
+    """Networks under one name, for ``tenant.networks``; published by whoever owns them.
+
+    Exactly one of ``spf`` and ``json``.
+    """
+
+    name: str
+    spf: str = ""  # a domain whose SPF record lists them: include and redirect are followed
+    json: str = ""  # a file, or an https:// URL, in the format of Google's goog.json
+    refresh: Seconds = Seconds(3600)
+
+
 class Ingress(Section, frozen=True):
     """The service that accepts mail."""
 
@@ -62,7 +74,16 @@ class Ingress(Section, frozen=True):
     processes: int = 1
     max_message: Octets = Octets(50 << 20)  # Gmail sends at most about 36 MB (25 MB, encoded)
     max_recipients: int = 1000  # RFC 5321 §4.5.3.1.8 asks for at least 100
-    max_connections: int = 2000  # per process; more are answered 421
+    # Per process; idle sessions make room for who comes when there are so many, else 421.
+    max_connections: int = 2000
+    # Of one client address at one process.
+    client_connections: int = 500
+    # TLS handshakes of one client address with one process; more are answered 421.
+    client_handshakes: Rates | None = Rates((Rate(100, 1, 200),))
+    # Load balancers, as networks, whose connections begin with a PROXY protocol header (1 or 2).
+    proxies: tuple[str, ...] = ()
+    # Octets of messages that a process holds in memory; what would take more is answered 452.
+    memory: Octets = Octets(512 << 20)
     # Bare CR, bare LF and NUL in a message: "refuse" (550 5.6.0) or "repair" before it is stored.
     line_endings: Literal["refuse", "repair"] = "refuse"
     chunking: bool = True  # offer BDAT (RFC 3030)
@@ -70,6 +91,8 @@ class Ingress(Section, frozen=True):
     command_timeout: Seconds = Seconds(300)
     # ... and in the middle of DATA, between two pieces of it (§4.5.3.2.5: three minutes).
     data_timeout: Seconds = Seconds(180)
+    # From one message to the next, or from the start to the first: who dribbles is cut off.
+    message_timeout: Seconds = Seconds(900)
     tls: IngressTls = IngressTls()
 
 
@@ -80,22 +103,133 @@ class PriorityRule(Section, frozen=True):
     priority: Priority
 
 
+class DkimKey(Section, frozen=True):
+    """A key to sign with what a rule has changed: the signature of before does not hold any more."""
+
+    domain: str
+    selector: str
+    key_file: str  # PEM, RSA or Ed25519
+
+
 class Tenant(Section, frozen=True):
     """An organisation that may send: its domains, and how it proves itself."""
 
     name: str
     domains: tuple[str, ...]
-    networks: tuple[str, ...] = ("google",)  # "google", addresses or CIDR blocks
+    subdomains: bool = False  # what is below those domains is its own, too
+    networks: tuple[str, ...] = ("google",)  # names of sets, addresses or CIDR blocks
+    # What else a message must show, one of these: a DKIM signature of its domains that verifies, or
+    # the secret header. Without either, network and MAIL FROM domain are enough.
     proof: tuple[Literal["dkim", "header"], ...] = ()
+    # Google signs for domains without a key of their own, as acme-example.DATE.gappssmtp.com.
+    dkim_fallback: bool = True
     header: str = ""  # a header field that is taken off before the message is stored
-    header_secret_file: str = ""
+    header_secret_file: str = ""  # a secret a line: all of them are valid
+    align_from: bool = False  # the message has one From field, and all in it are of its domains
     pool: str = "default"
     rate: Rates | None = None  # deliveries, over all workers
+    messages: Rates | None = None  # accepted, over all ingress processes; more: 451
+    max_message: Octets | None = None
+    max_recipients: int | None = None
+    connections: int | None = None  # sessions with one ingress process that have sent its mail
+    dkim: tuple[DkimKey, ...] = ()
     # Who goes first where a site takes less than there is: urgent before normal before bulk, and
     # none waits for ever. The first that says something: the header, the rules, this.
     priority: Priority = "normal"
     priority_header: str = ""  # a header field that says urgent, normal or bulk; it stays
     priority_rule: tuple[PriorityRule, ...] = ()
+
+
+class Scanner(Section, frozen=True):
+    """A program that looks for spam or malware; a rule asks it."""
+
+    name: str
+    kind: Literal["rspamd", "clamd"]
+    address: str  # "127.0.0.1:11333", or "unix:/run/clamav/clamd.ctl"
+    timeout: Seconds = Seconds(20)
+    on_failure: Literal["accept", "defer"] = "defer"  # the rule does not match; or 451
+    max_message: Octets = Octets(50 << 20)  # larger ones count as a failure
+
+
+class Footer(Section, frozen=True):
+    """What is put below the text of a message."""
+
+    name: str
+    text: str
+    html: str = ""  # default: made from the text
+
+
+class HeaderCondition(Section, frozen=True):
+    """A header field is there; with ``pattern``, and its value matches."""
+
+    name: str
+    pattern: str = ""  # a regular expression, searched in the unfolded value, without case
+
+
+class Tag(Section, frozen=True):
+    """A header field that is put on top of a message."""
+
+    name: str
+    value: str
+
+
+class Rule(Section, frozen=True):
+    """What becomes of some messages. The first rule whose conditions all hold decides."""
+
+    name: str
+    # Conditions.
+    tenants: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()  # "news@acme.example", "*@acme.example"; of the envelope
+    recipient_domains: tuple[str, ...] = ()  # "example.org", "*.example.org"; any recipient
+    header: tuple[HeaderCondition, ...] = ()  # all of them
+    larger_than: Octets | None = None
+    recipients_over: int | None = None
+    attachment_names: tuple[str, ...] = ()  # "*.exe"; also of what is in archives; any of them
+    attachment_types: tuple[str, ...] = ()  # "application/x-msdownload", "image/*"; any of them
+    scanner: str = ""  # a [[scanner]] says one of `results`, or a score of at least `score`
+    results: tuple[str, ...] = ()
+    score: float | None = None
+    # When the message cannot be taken apart to find out: as if the condition held, or did not; or.
+    on_error: Literal["match", "skip", "defer", "reject", "hold"] = "hold"
+    # What is done.
+    action: Literal["accept", "reject", "hold"] = "accept"
+    text: str = ""  # of the reply to what is rejected
+    pool: str = ""
+    priority: Priority | None = None
+    tls: Literal["", "verify"] = ""  # verify: goes only to hosts whose certificate holds
+    archive: bool = False
+    copy_to: tuple[str, ...] = ()
+    tag: Tag | None = None
+    footer: str = ""  # the name of a [[footer]]
+
+
+class S3(Section, frozen=True):
+    """A bucket of any store that speaks S3. Keys: from the file, else AWS_ACCESS_KEY_ID and so on."""
+
+    bucket: str = ""
+    endpoint: str = ""  # default: Amazon's
+    region: str = ""
+    prefix: str = ""
+    credentials_file: str = ""  # two lines: access key id, secret access key
+
+
+class Archive(Section, frozen=True):
+    """Where copies of messages are kept, envelope included, before their 250."""
+
+    directory: str = ""  # this, s3.bucket, or a copy in each; neither: no archive
+    s3: S3 = S3()
+    messages: Literal["all", "rules"] = "all"  # rules: those that a rule says `archive` of
+    key_file: str = ""  # 32 octets in base64, a key a line: the first encrypts, all decrypt
+    retention: Seconds = Seconds(0)  # `outgate archive purge` takes away what is older; 0: nothing
+    timeout: Seconds = Seconds(30)
+
+
+class Audit(Section, frozen=True):
+    """The trail of all events, in chains that show what was changed or taken out."""
+
+    directory: str = ""  # none: no trail
+    key_file: str = ""  # seals are signed with it (HMAC-SHA-256): at least 32 octets
+    retention: Seconds = Seconds(0)  # `outgate audit purge` takes away what is older; 0: nothing
 
 
 class Source(Section, frozen=True):
@@ -222,12 +356,18 @@ class Log(Section, frozen=True):
 
 
 class Config(Section, frozen=True):
-    """The whole file. ``source``, ``tenant``, ``site`` and ``route`` are arrays of tables."""
+    """The whole file; what is a tuple here is an array of tables there."""
 
     state_dir: str = "state"
     store: Store = Store()
     ingress: Ingress = Ingress()
+    network: tuple[NetworkSet, ...] = ()
     tenant: tuple[Tenant, ...] = ()
+    rule: tuple[Rule, ...] = ()
+    scanner: tuple[Scanner, ...] = ()
+    footer: tuple[Footer, ...] = ()
+    archive: Archive = Archive()
+    audit: Audit = Audit()
     source: tuple[Source, ...] = ()
     pool: dict[str, dict[str, int]] = {}
     site: tuple[Site, ...] = ()

@@ -1,3 +1,4 @@
+import base64
 import re
 import tomllib
 from collections.abc import Iterator
@@ -263,11 +264,21 @@ def test_domain_of_two_tenants_is_refused() -> None:
     assert _problems(text) == ["tenant[1].domains: a.example belongs to tenant 'a' already"]
 
 
-def test_demand_for_proof_is_never_ignored() -> None:
+def test_demand_for_proof_that_cannot_be_met_is_never_ignored(tmp_path: Path) -> None:
     # To start without checking it would make the relay more open than its owner asked for.
-    text = "[[tenant]]\nname='a'\ndomains=['a.example']\nproof=['dkim']"
+    tenant = "[[tenant]]\nname='a'\ndomains=['a.example']\n"
 
-    assert _problems(text)[0].startswith("tenant[0].proof: dkim cannot be checked by this version")
+    problems = _problems(f"{tenant}proof=['header']")
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "tenant[0].header",
+        "tenant[0].header_secret_file",
+    ]
+    (tmp_path / "secret").write_text("guess-me\n")
+    with pytest.raises(ConfigError) as caught:
+        _read(f"{tenant}proof=['header']\nheader='X-A'\nheader_secret_file='secret'", tmp_path)
+    (problem,) = caught.value.problems
+    assert "at least 16 characters" in problem
+    assert "guess-me" not in problem
 
 
 def test_notices_name_what_is_not_enforced() -> None:
@@ -303,7 +314,8 @@ def test_example_loads_with_every_line_taken_in(tmp_path: Path) -> None:
     names = re.findall(r'"((?:tls|secrets)/[\w.-]+)"', _uncommented())
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+        # Good for a secret and for a key of 32 octets.
+        (tmp_path / name).write_text(base64.b64encode(bytes(32)).decode())
 
     config = _read(_uncommented(), base=tmp_path)
 

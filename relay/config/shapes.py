@@ -1,0 +1,37 @@
+"""The shapes of names in the configuration: domains, addresses, header fields."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+# Domain names in A-labels; RFC 1035 §2.3.1 with the underscore that the wild has.
+DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")  # fmt: skip
+FIELD = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 §2.2: field-name
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# RFC 5321 §4.1.2: Dot-string, not Quoted-string; UTF-8 as RFC 6531 §3.3 has it. Or the star.
+LOCAL = re.compile(r"\*|[^\x00-\x20\x7f\"(),:;<>@\[\\\]*]{1,64}")
+
+
+def check_patterns(path: str, patterns: tuple[str, ...]) -> Iterator[str]:
+    """A pattern is a domain, ``*.domain`` (anything below it) or ``*``."""
+    for pattern in patterns:
+        if pattern != "*" and not DOMAIN.fullmatch(pattern.removeprefix("*.")):
+            yield f'{path}: expected "example.org", "*.example.org" or "*", got {pattern!r}'
+
+
+def check_senders(path: str, senders: tuple[str, ...]) -> Iterator[str]:
+    """A sender is an address, or a star for the whole of its local part.
+
+    More than one star would ask for a language.
+    """
+    for sender in senders:
+        local, _, domain = sender.rpartition("@")
+        if not domain or not LOCAL.fullmatch(local) or not DOMAIN.fullmatch(domain):
+            yield f'{path}: expected "news@acme.example" or "*@acme.example", got {sender!r}'
+
+
+def check_files(path: str, **files: str) -> Iterator[str]:
+    """Files that are named must be there."""
+    for name, file in files.items():
+        if file and not Path(file).is_file():
+            yield f"{path}.{name}: no such file: {file}"
