@@ -38,7 +38,7 @@ CACHE_SIZE = 10_000
 # knows the TTLs, this one only spares the work for every message of a burst.
 PLAN_FOR = 5.0
 # Who demands TLS of some of a site's mail only.
-_OF_SOME = ("dane", "sts", "requiretls")
+_OF_SOME = ("dane", "sts", "requiretls", "rule")
 
 # RFC 1123 §2.1 host names, with the underscore that the wild has. A last label of digits only is
 # an address that somebody wrote into an MX record.

@@ -1,6 +1,6 @@
 """The queue in Redis: what ingress and workers may do to a message, one method a transition.
 
-    accept            nothing -> ready (and, for other shards, -> outbox -> ready)
+    accept            nothing -> ready (and, for other shards, -> outbox -> ready); held: -> due
     claim             ready -> claimed, from one lane, as much as a gate has granted
     record_attempt    claimed, and from now on of unknown outcome if we die
     settle            claimed -> gone: delivered
@@ -109,6 +109,7 @@ class Store(Lanes):
             b"" if apart else body,
             first.chunks,
             self._body_lifetime,
+            self._find_hold(first),
             len(deliveries),
         ]
         distant: list[Delivery] = []
@@ -191,8 +192,13 @@ class Store(Lanes):
             delivery.pool,
             make_slip(delivery, here=False),
             self._body_lifetime,
+            self._find_hold(delivery),
         )
         await self.link.call("HDEL", make_key(delivery.home, "outbox"), delivery.id)
+
+    def _find_hold(self, delivery: Delivery) -> int:
+        """For how long it waits for an operator, ms: held, it ends when its time is over."""
+        return self._expire if delivery.held else 0
 
     async def read_outbox(self, shard: int, *, limit: int = 100) -> list[Delivery]:
         """Return deliveries that wait in a shard to be forwarded."""

@@ -30,6 +30,7 @@ def make_deliveries(
     accepted: float = 1.0,
     notice: bool = False,
     priority: str = "",
+    held: bool = False,
 ) -> list[Delivery]:
     """Return the deliveries of one new message, one for each domain."""
     home = find_shard(domains[0])
@@ -51,6 +52,7 @@ def make_deliveries(
             alone=len(domains) == 1,
             notice=notice,
             priority=priority,
+            held=held,
         )
         for number, domain in enumerate(domains)
     ]

@@ -7,7 +7,8 @@
 
 A site whose level is "none" is the operator's word that TLS with it does not work: nothing is
 demanded. The sender of a message can demand more than all of them (REQUIRETLS), or ask that 1 and 2 be
-passed over for it (TLS-Required: No; RFC 8689).
+passed over for it (TLS-Required: No; RFC 8689). A rule of ours can demand that the certificate holds,
+whatever the site says.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ class Wish:
 
     domain: str
     level: TlsLevel  # of the site
-    asked: str = ""  # by the message: "required", "optional"
+    asked: str = ""  # by the message: "required", "optional"; for it, by a rule: "verified"
     secure: bool = False  # the hosts' names are validated: by DNSSEC, or they are configured
     sts: StsPolicy | None = None
 
@@ -108,7 +109,7 @@ async def demand(
 async def _decide(
     wish: Wish, name: str, addresses: Found[str], resolver: Resolver | None, port: int
 ) -> Guard | Unfit:
-    if wish.level == "none" and wish.asked != "required":
+    if wish.level == "none" and wish.asked not in ("required", "verified"):
         return Guard("none", "none")
     if wish.asked != "optional":
         if resolver is not None and wish.secure:
@@ -119,6 +120,8 @@ async def _decide(
             return _ask_policy(wish, name, wish.sts)
     if wish.asked == "required":
         return _require(wish)
+    if wish.asked == "verified":
+        return _ask_rule()
     return _ask_site(wish, name)
 
 
@@ -157,6 +160,8 @@ def _make_dane_guard(wish: Wish, base: str, name: str, records: tuple[Tlsa, ...]
     usable = find_usable(records)
     if not usable and requiretls:
         return _require(wish)
+    if not usable and wish.asked == "verified":
+        return _ask_rule()
     if not usable:
         # §2.2: records that nobody can use still say that the host has TLS.
         return Guard("dane", "require", (base,))
@@ -186,6 +191,11 @@ def _require(wish: Wish) -> Guard | Unfit:
     )
     # RFC 8689 §4.2.1. Told at once: waiting would change nothing, and a secret should not lie about.
     return Unfit("validation-failure", text, "5.7.30")
+
+
+def _ask_rule() -> Guard:
+    """A rule wants a certificate that holds, and nobody says another way to tell than authorities."""
+    return Guard("rule", "verify")
 
 
 def _ask_site(wish: Wish, name: str) -> Guard:

@@ -7,8 +7,8 @@ from relay.config.schema import TlsLevel
 from relay.errors import TlsFailed
 from relay.net.resolver import Tlsa
 
-# Who demands: the receiver's zone, the receiver's policy, the sender, our configuration; or nobody.
-Policy = Literal["dane", "sts", "requiretls", "site", "opportunistic", "none"]
+# Who demands: the receiver's zone, the receiver's policy, the sender, a rule or a site of ours; or nobody.
+Policy = Literal["dane", "sts", "requiretls", "rule", "site", "opportunistic", "none"]
 
 # RFC 8460 §4.3: why a session was not as it should have been. "": it was.
 Failing = Literal[
@@ -70,6 +70,7 @@ _WHO: dict[Policy, str] = {
     "dane": "its TLSA records (DANE) demand",
     "sts": "the domain's MTA-STS policy demands",
     "requiretls": "the sender (REQUIRETLS) demands",
+    "rule": "a rule of ours (tls of its [[rule]]) demands",
     "site": "our configuration (tls of its [[site]]) demands",
 }
 OPPORTUNISTIC = Guard("opportunistic", "opportunistic")

@@ -110,6 +110,8 @@ def describe_guard(guard: Guard) -> str:
             text = "DANE: TLS with any certificate, as none of its TLSA records can be used"
         case "sts", _:
             text = "MTA-STS: TLS, and a trusted authority's certificate for this name"
+        case "rule", _:
+            text = "[[rule]] tls: TLS, and a trusted authority's certificate for this name"
         case _, "verify":
             text = "[[site]] tls: TLS, and a trusted authority's certificate for this name"
         case _, "require":

@@ -48,8 +48,12 @@ class Life:
 
     # -- what may happen ----------------------------------------------------------------------
 
-    async def accept(self, domains: list[str], recipients: int, priority: str, pool: str) -> None:
-        deliveries = make_deliveries(*domains, recipients=recipients, priority=priority, pool=pool)
+    async def accept(
+        self, domains: list[str], recipients: int, priority: str, pool: str, held: bool
+    ) -> None:
+        deliveries = make_deliveries(
+            *domains, recipients=recipients, priority=priority, pool=pool, held=held
+        )
         assert await self.store.accept(deliveries, EVENT, b"hello")
         self.messages.append(deliveries)
         for delivery in deliveries:
@@ -349,6 +353,7 @@ accept = st.tuples(
     st.integers(1, 3),
     st.sampled_from(["", "", "urgent", "bulk"]),
     st.sampled_from(POOLS),
+    st.sampled_from([False, False, False, True]),
 )
 claim = st.tuples(
     st.just("claim"),
@@ -407,7 +412,8 @@ async def test_any_life(
 ) -> None:
     shared_server.fresh()
     link = Link(shared_server.url, timeout=10)
-    life = Life(shared_server, Store(link, read({}, base=tmp_path, environment={})))
+    document: dict[str, object] = {"delivery": {"expire": LATER - 100, "delay_notice": 0}}
+    life = Life(shared_server, Store(link, read(document, base=tmp_path, environment={})))
     try:
         for name, *arguments in steps:
             await getattr(life, name)(*arguments)

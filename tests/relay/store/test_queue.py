@@ -1,5 +1,6 @@
 """The life of a delivery in the store, transition by transition; audited after every test."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -175,6 +176,28 @@ async def test_forward_repeated_after_the_delivery_was_settled(
     await store.forward(left)
 
     assert await claims.take(there) == []
+    check(server)
+
+
+async def test_what_a_rule_holds_waits_for_an_operator(
+    server: Server, store: Store, claims: Claims, config: Config
+) -> None:
+    here, there = find_domains(2)
+    await store.accept(make_deliveries(here, there, held=True), EVENT, b"hello")
+
+    check(server)
+    assert await read_books(store) == {"accepted": 2, "queued": 2}
+    for domain in (here, there):
+        assert await claims.take(domain) == []
+        (waiting,) = await store.read_due(f"acme/{domain}", 0, 10)
+        assert waiting.until - time.time() == pytest.approx(config.delivery.expire, abs=60)
+
+        seized, _ = await store.seize_due(f"acme/{domain}", token=f"operator {domain}")
+        await store.defer(seized[0], b"", wait=0.0, attempted=False)
+
+        claim = await claims.take_one(domain)
+        assert claim.body == (b"hello" if domain == here else None)
+        await store.settle(claim, EVENT)
     check(server)
 
 

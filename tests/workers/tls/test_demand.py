@@ -180,12 +180,31 @@ async def test_what_nobody_vouches_for_is_not_enough_for_requiretls(sts: str) ->
     assert unfit.status == "5.7.30"
 
 
+@pytest.mark.parametrize(
+    ("case", "guard"),
+    [
+        # What the receiver says about its certificates goes first ...
+        ({}, VERIFIED),
+        ({"dane": False, "sts": "enforce"}, Guard("sts", "verify")),
+        # ... and where it says nothing of use, the authorities decide; whatever the site says.
+        ({"name": "useless.test"}, Guard("rule", "verify")),
+        ({"name": "plain.test"}, Guard("rule", "verify")),
+        ({"name": "plain.test", "level": "none"}, Guard("rule", "verify")),
+        ({"name": "plain.test", "level": "require", "mx_secure": False}, Guard("rule", "verify")),
+        ({"dane": False, "sts": "testing"}, Guard("rule", "verify")),
+    ],
+)
+async def test_a_rule_can_demand_verified_tls(case: dict[str, Any], guard: Guard) -> None:
+    assert await decide(**case, asked="verified") == guard
+
+
 def test_sessions_for_other_demands_have_other_names() -> None:
     guards = [
         OPPORTUNISTIC,
         Guard("none", "none"),
         Guard("site", "require"),
         Guard("site", "verify"),
+        Guard("rule", "verify"),
         Guard("sts", "verify"),
         Guard("sts", "verify", requiretls=True),
         Guard("opportunistic", "opportunistic", tested="named"),

@@ -103,6 +103,15 @@ local function wait_until(queue, id, time)
   call('ZADD', agenda_key(), 'LT', time, queue)
 end
 
+-- A new delivery: ready, or due in `wait` ms when a rule has it held for an operator.
+local function begin(queue, slip, pool, now, wait)
+  if wait <= 0 then return put(queue, slip, pool, now) end
+  local d = read_slip(slip)
+  d.queue = queue
+  keep(d)
+  wait_until(queue, d.id, now + wait)
+end
+
 -- A story is a line for each event. While its message is queued it has no end; `lifetime` '' keeps it
 -- so.
 local function append_story(message, event, lifetime)

@@ -2,11 +2,13 @@
 -- KEYS[1] {tag}:ledger (home shard)
 -- ARGV[1] message id  [2] ledger  [3] recipients in all  [4] event  [5] lifetime of story, ms
 -- ARGV[6] body, '' when its parts are there already  [7] parts  [8] lifetime of body, ms
--- ARGV[9] deliveries, then for each: id, queue, pool, slip, and for another shard what `enqueue`
---         needs there, '' for this one
+-- ARGV[9] how long they are held for an operator, ms; 0: they are ready at once
+-- ARGV[10] deliveries, then for each: id, queue, pool, slip, and for another shard what `enqueue`
+--          needs there, '' for this one
 -- Returns 1 accepted, 0 it was accepted before (a repeated call), -1 parts of the body are gone.
 local message, ledger, recipients, event, lifetime = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local body, parts, body_lifetime, deliveries = ARGV[6], tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
+local body, parts, body_lifetime = ARGV[6], tonumber(ARGV[7]), ARGV[8]
+local wait, deliveries = tonumber(ARGV[9]), tonumber(ARGV[10])
 
 -- The story is written here and outlives the message: if it is there, so was this call.
 if call('EXISTS', story_key(message)) == 1 then return 0 end
@@ -22,10 +24,10 @@ end
 append_story(message, event, lifetime)
 local now = clock()
 for i = 0, deliveries - 1 do
-  local at = 10 + i * 5
+  local at = 11 + i * 5
   local id, elsewhere = ARGV[at], ARGV[at + 4]
   if elsewhere == '' then
-    put(ARGV[at + 1], ARGV[at + 3], ARGV[at + 2], now)
+    begin(ARGV[at + 1], ARGV[at + 3], ARGV[at + 2], now, wait)
   else
     -- A script keeps to its shard: `enqueue` takes it there, at once or after a crash.
     call('HSET', outbox_key(), id, elsewhere)
