@@ -8,7 +8,7 @@ It is the operator's record, apart from the service's own log. Keys are stable:
     tenant      whose it is
     sender, recipients, size, client, hello, tls      (accepted)
     domain, attempt, source, host, tls, recipients    (attempts: what each recipient got, and why)
-    tls_policy  who demanded TLS: dane sts requiretls site, or opportunistic, none
+    tls_policy  who demanded TLS: dane sts requiretls rule site, or opportunistic, none
     tls_verified, tls_problem    by what the host was verified: dane-ee dane-ta pkix, or "" and why not,
                 or why it went in clear
     certificate the host's, SHA-256
