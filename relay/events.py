@@ -45,6 +45,13 @@ Reports of how TLS went (RFC 8460) are accepted as mail, or posted:
     sessions, failures    how many it tells of, and how many of them failed
     id, text    the message, if it is one; why it failed
 
+A scanner that stops answering, and that answers again; each process tells for itself:
+
+    event       scanner-down           it has failed several times in a row, and is left alone for a
+                                       while; what its rules do without it says ``on_failure``
+                scanner-up
+    name, text  of the scanner; what went wrong
+
 The same lines are kept in the store for a while, as the message's story (``outgate explain``);
 an operator's decision stands in the story of each message that it was about, too, unless whole queues
 were retried.
