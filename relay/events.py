@@ -31,6 +31,18 @@ A certificate of the ingress is none of a message's. Each process tells for itse
                 certificate-expired    once a day
     names, file, expires, days         of the certificate that is in use
 
+Nor are the sets of networks that tenants send from. Who asks for one tells; the others take it from
+the store:
+
+    event       networks-changed       published anew, and in use (added, removed: at most a hundred)
+                networks-refused       published anew, and so different that an operator must decide
+                                       (``text``: how); those before stay in use
+                networks-accepted      an operator has taken what was refused (who, why)
+                networks-not-refreshed nobody could be asked, or the answer was none (``text``); at
+                                       most once an hour; those before stay in use, if there are any
+    name, origin                       of the set, and whom it was asked of
+    old, new                           how many networks it had, and has or would have
+
 TLS on the way out, where it is less than it was:
 
     event       tls-downgraded         hosts that had shown validated TLS for a while do not any more

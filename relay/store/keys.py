@@ -77,6 +77,9 @@ queued mail invisible.
     {og0}:present           zset    source:<name>, pool:<name>,           announce     announce
                                     worker:<id> -> ms when last heard of
     {og0}:suspensions       hash    what is suspended -> who, why, until  suspend      resume
+    {og0}:networks          hash    set of networks -> the last good      refresh,     refresh,
+                                    answer, JSON; ?set -> one that was    accept       accept
+                                    refused (networks.py)
     {og0}:reporting         string  which worker sends the TLS reports    report       expires
     {og0}:decisions         list    operators' commands, JSON, the last   commands     trimmed
                                     thousand
@@ -132,6 +135,7 @@ SHAPES = {
     "sts": 1,
     "learnt": 1,
     "sessions": 1,
+    "networks": 0,
     "reporting": 0,
     "present": 0,
     "suspensions": 0,

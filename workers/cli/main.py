@@ -80,6 +80,15 @@ _COMMANDS = {
         ("outgate sites -c outgate.toml", "outgate sites --site google"),
         prints_state=True,
     ),
+    "networks": _Command(
+        "list the sets of networks that tenants send from, look one up, or accept a refused change",
+        (
+            "outgate networks -c outgate.toml",
+            "outgate networks --check google",
+            "outgate networks --accept google --why 'announced: ticket 4711'",
+        ),
+        prints_state=True,
+    ),
     "suspend": _Command(
         "let a source, site, tenant or domain send nothing, until a time or until it is resumed",
         (

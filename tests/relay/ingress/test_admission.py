@@ -7,7 +7,7 @@ from relay.config import Config, read
 from relay.config.schema import Tenant
 from relay.ingress import admission
 from relay.ingress.admission import Admission, Refusal
-from relay.ingress.networks import find_networks
+from relay.ingress.networks.definition import find_networks
 from relay.ingress.service import _unmap
 
 
