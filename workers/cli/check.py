@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from relay.config import Config, find_notices, load
 from relay.config.schema import IngressTls
-from relay.dkim import load_signer
+from relay.dkim.sign import load_signer
 from relay.errors import CertificateRefused, ConfigError, StartError
 from relay.net.certificates import Certificate, list_pairs, load_pair, read_certificate
 from workers.site import find_notices as find_site_notices

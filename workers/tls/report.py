@@ -37,7 +37,7 @@ import trio
 
 from relay.config import Config
 from relay.config.schema import TlsReports
-from relay.dkim import Signer, load_signer
+from relay.dkim.sign import Signer, load_signer
 from relay.errors import OutgateError, StoreError, StoreUnavailable
 from relay.events import EventLog, encode_event
 from relay.model import Delivery, Envelope, Recipient, derive_message_id, make_message_id

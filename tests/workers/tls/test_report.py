@@ -33,7 +33,7 @@ from tests.kit.messages import Claims
 from tests.kit.nameserver import SERVFAIL, Nameserver, open_nameserver
 from tests.kit.proxy import open_proxy
 from tests.kit.redis import Server
-from tests.relay.test_dkim import make_record
+from tests.relay.dkim.made import make_record
 from workers.tls.fetch import make_context
 from workers.tls.posting import Courier
 from workers.tls.report import Reporter
@@ -197,7 +197,7 @@ async def test_its_signature_holds(office: Office) -> None:
 
     def find_txt(name: bytes, timeout: int = 5) -> bytes:
         assert name == b"tls._domainkey.gate.example."
-        return make_record(KEY)
+        return make_record(KEY, "tlsrpt")
 
     assert claim.body is not None
     assert dkim.verify(claim.body, dnsfunc=find_txt, tlsrpt=True)
