@@ -40,7 +40,7 @@ the store:
                 networks-accepted      an operator has taken what was refused (who, why)
                 networks-not-refreshed nobody could be asked, or the answer was none (``text``); at
                                        most once an hour; those before stay in use, if there are any
-    name, origin                       of the set, and whom it was asked of
+    set, origin                        its name, and whom it was asked of
     old, new                           how many networks it had, and has or would have
 
 TLS on the way out, where it is less than it was:
@@ -72,6 +72,7 @@ were retried.
 import os
 import sys
 from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 import trio
@@ -91,16 +92,38 @@ def decode_event(line: bytes) -> dict[str, object]:
     return msgspec.json.decode(line, type=dict[str, object])
 
 
+class AuditTrail(Protocol):
+    """What the log hands events on to (relay/audit/trail.py)."""
+
+    @property
+    def trouble(self) -> str:
+        """Why lines do not get to the disk, "" when all is well."""
+
+    def write(self, event: bytes) -> None:
+        """Take one encoded event."""
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+
+    async def run(self) -> None:
+        """Have it on the disk, from time to time. Until cancelled."""
+
+    def close(self) -> None:
+        """Write the last."""
+
+
 class EventLog:
     """Appends events to a file that all processes share, or to standard output.
 
     Lines are gathered and written together; O_APPEND keeps them whole beside other processes'.
-    A full disk costs events, never mail: the trouble is reported once, on standard error.
+    A full disk costs events, never mail: the trouble is reported once, on standard error. The audit
+    trail, where there is one, has the same events, and is not content with that (``trouble``).
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, trail: AuditTrail | None = None) -> None:
         """``path``: a file, made if need be, or "stdout"."""
         self._path = path
+        self._trail = trail
         self._lines: list[bytes] = []
         self._octets = 0
         self._broken = False
@@ -110,15 +133,24 @@ class EventLog:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
 
+    @property
+    def trouble(self) -> str:
+        """Why no mail should be accepted: it would be missing from the audit trail. "": it may."""
+        return self._trail.trouble if self._trail is not None else ""
+
     def write(self, line: bytes) -> None:
         """Take one encoded event."""
         self._lines.append(line)
         self._octets += len(line)
+        if self._trail is not None:
+            self._trail.write(line)
         if self._octets >= _FLUSH_OCTETS:
             self.flush()
 
     def flush(self) -> None:
         """Write what has gathered."""
+        if self._trail is not None:
+            self._trail.flush()  # also without news: a day may be over
         if not self._lines:
             return
         data = b"\n".join(self._lines) + b"\n"
@@ -138,8 +170,17 @@ class EventLog:
     async def run(self) -> None:
         """Flush from time to time, until cancelled; then once more."""
         try:
-            while True:
-                await trio.sleep(_FLUSH_SECONDS)
-                self.flush()
+            async with trio.open_nursery() as nursery:
+                if self._trail is not None:
+                    nursery.start_soon(self._trail.run)
+                while True:
+                    await trio.sleep(_FLUSH_SECONDS)
+                    self.flush()
         finally:
             self.flush()
+
+    def close(self) -> None:
+        """Write the last, when nobody writes any more: tasks that end beside ``run`` may have."""
+        self.flush()
+        if self._trail is not None:
+            self._trail.close()

@@ -2,7 +2,7 @@
 
 serve
 ├── wait_for_stop          signals
-├── events.run             writes the event log
+├── events.run             writes the event log, and the audit trail
 ├── Security.run           policies of receivers, TLS reports
 └── Pool.run               claims, lanes, housekeeping (see pool.py)
 """
@@ -11,6 +11,7 @@ import logging
 
 import trio
 
+from relay.audit.trail import open_trail
 from relay.config import Config
 from relay.config.schema import Source
 from relay.errors import SourceUnusable, StartError
@@ -42,7 +43,11 @@ async def serve(config: Config, names: tuple[str, ...] = ()) -> None:
     try:
         for weakness in await require_durability(link, level=config.store.durability):
             _log.warning("the store can lose acknowledged mail: %s", weakness)
-        await _run(config, sources, link)
+        events = EventLog(config.log.events, open_trail(config, "worker", link))
+        try:
+            await _run(config, sources, link, events)
+        finally:
+            events.close()
     finally:
         await link.aclose()
 
@@ -65,9 +70,8 @@ async def check_sources(sources: list[Source]) -> None:
         _log.warning("source %s: %s", name, problem)
 
 
-async def _run(config: Config, sources: list[Source], link: Link) -> None:
+async def _run(config: Config, sources: list[Source], link: Link, events: EventLog) -> None:
     store = Store(link, config)
-    events = EventLog(config.log.events)
     resolver = Resolver(config.dns)
     security = Security(config, store, resolver, events)
     pool = Pool(

@@ -83,6 +83,11 @@ queued mail invisible.
     {og0}:reporting         string  which worker sends the TLS reports    report       expires
     {og0}:decisions         list    operators' commands, JSON, the last   commands     trimmed
                                     thousand
+    {og0}:heads             hash    chain of the audit trail -> number    its process  audit purge
+                                    and hash of its last line
+    {og0}:seals:<chain>     hash    day -> the same of the seal           its process  audit purge
+    {og0}:lost              hash    chain and number -> hash of a line    its next     audit purge
+                                    that was there, and is not any more   process
 
 A delivery is at every moment in exactly one of ready, due, claims, outbox (tests/kit/audit.py).
 
@@ -140,6 +145,9 @@ SHAPES = {
     "present": 0,
     "suspensions": 0,
     "decisions": 0,
+    "heads": 0,
+    "seals": 1,
+    "lost": 0,
 }
 
 
