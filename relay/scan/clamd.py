@@ -89,7 +89,8 @@ def read_reply(reply: bytes) -> Scan:
     if text == f"{_HEAD}OK":
         return Scan("clean")
     name = text.removeprefix(_HEAD).removesuffix(_FOUND)
-    if name and len(name) == len(text) - len(_HEAD) - len(_FOUND):
+    is_found = len(name) == len(text) - len(_HEAD) - len(_FOUND)
+    if is_found and name.isprintable() and name.strip():
         return Scan("infected", details=show(name, _SHOWN))
     if text == "INSTREAM size limit exceeded. ERROR":
         raise ScanRefused("the message is larger than clamd's StreamMaxLength")
