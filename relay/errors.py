@@ -7,6 +7,8 @@ OutgateError
 ├── StoreError             the store answered, and the answer was an error
 │   └── StoreFull          ... because it is over its memory limit
 ├── StoreUnavailable       the store did not answer; ``executed`` says what is known
+├── ArchiveUnavailable     the archive could not take a message, or could not be read
+├── ArchiveDamaged         what the archive holds is not what was written
 └── NetworkError           a connection could not be made or used
     ├── SourceUnusable     our own address could not be bound (blame: source)
     ├── HostUnreachable    the far side could not be reached (blame: host)
@@ -56,6 +58,17 @@ class StoreUnavailable(OutgateError):
     def __init__(self, text: str, *, executed: bool) -> None:
         super().__init__(text)
         self.executed = executed
+
+
+class ArchiveUnavailable(OutgateError):
+    """The archive could not take a message, or could not be read: where, and why.
+
+    A message whose copy could not be kept is not accepted; its sender will try again.
+    """
+
+
+class ArchiveDamaged(OutgateError):
+    """What the archive holds under a name is not what was written there, or no key of ours opens it."""
 
 
 class NetworkError(OutgateError):

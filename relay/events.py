@@ -64,6 +64,14 @@ A scanner that stops answering, and that answers again; each process tells for i
                 scanner-up
     name, text  of the scanner; what went wrong
 
+What becomes of the archive's copies is an operator's decision (``who``, ``why``), too:
+
+    event       archive-held archive-released    a hold, by its name (``hold``), and what it is about:
+                tenant, ids, from, to (days)
+                archive-purged         copies of a tenant and ``day`` are about to be removed: how many
+                (``count``), and from where (``copy``: directory, s3). A purge that was cut short
+                tells the rest again
+
 The same lines are kept in the store for a while, as the message's story (``outgate explain``);
 an operator's decision stands in the story of each message that it was about, too, unless whole queues
 were retried.

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay.audit.seal import find_key_fault, split_keys
+from relay.config.archive import find_archive_problems
 from relay.config.schema import Audit, Config
 from relay.config.shapes import check_files
 
 
 def find_keeping_problems(config: Config) -> Iterator[str]:
     """Yield what the types cannot say of ``[archive]`` and ``[audit]``."""
+    yield from find_archive_problems(config)
     yield from _audit_problems(config.audit)
 
 

@@ -137,6 +137,16 @@ _COMMANDS = {
         ("outgate suppressed", "outgate suppressed --lift bob@example.com --why 'he is back'"),
         prints_state=True,
     ),
+    "archive": _Command(
+        "find, get, hold and purge copies of messages that the archive keeps",
+        (
+            "outgate archive find --tenant acme --recipient bob@example.com --from 2026-07-01",
+            "outgate archive get 01K9VZ8G5TQ4X7M2N3P6R8S900 --output message.eml",
+            "outgate archive hold --tenant acme --to 2026-06-30 --why 'case 4711'",
+            "outgate archive purge --dry-run",
+        ),
+        prints_state=True,
+    ),
 }
 
 
