@@ -5,8 +5,13 @@ is set only when that is wanted: otherwise a second gateway by mistake would sil
 of the mail of the first.
 """
 
+import contextlib
 import errno
+import functools
+import ipaddress
+import resource
 import socket
+import sys
 from collections.abc import Callable
 
 import trio
@@ -17,6 +22,9 @@ from relay.errors import StartError
 # the backlog. Wait until others have closed; 100 ms is what trio and gevent settled on.
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _PAUSE = 0.1
+# So many are taken before others have a turn: a burst must not keep those waiting who are here, and
+# who was told to make room must be able to leave.
+_BATCH = 16
 
 
 def open_listener(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -46,10 +54,13 @@ def open_listener(host: str, port: int, *, shared: bool = False) -> socket.socke
 
 
 async def accept_loop(listener: socket.socket, take: Callable[[socket.socket, str], None]) -> None:
-    """Accept connections for ever; ``take(socket, address)`` must not block."""
+    """Accept connections for ever; ``take(socket, address)`` must not block.
+
+    The address is as ``unmap`` shows it.
+    """
     while True:
         await trio.lowlevel.wait_readable(listener)
-        while True:
+        for _ in range(_BATCH):
             try:
                 sock, address = listener.accept()
             except BlockingIOError:
@@ -58,4 +69,28 @@ async def accept_loop(listener: socket.socket, take: Callable[[socket.socket, st
                 if error.errno in _OUT_OF_RESOURCES:
                     await trio.sleep(_PAUSE)
                 break  # otherwise: gone before we got to it
-            take(sock, str(address[0]))
+            take(sock, unmap(str(address[0])))
+
+
+@functools.lru_cache(maxsize=4096)
+def unmap(address: str) -> str:
+    """``::ffff:192.0.2.1`` is ``192.0.2.1``; a zone (``%eth0``) says nothing about the sender."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(parsed)
+
+
+def allow_files() -> int:
+    """Let this process open as many files as it may; return how many that are.
+
+    The soft limit, often 1024, is a default from the times of ``select``; the hard one is what the
+    administrator allows.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # Where "unlimited" is more than the kernel knows: as it was.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft

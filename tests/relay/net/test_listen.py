@@ -1,13 +1,16 @@
 import contextlib
 import errno
+import itertools
 import socket
+import subprocess
+import sys
 
 import pytest
 import trio
 import trio.testing
 
 from relay.errors import StartError
-from relay.net.listen import accept_loop, open_listener
+from relay.net.listen import accept_loop, open_listener, unmap
 
 
 def test_a_taken_port_says_what_to_do() -> None:
@@ -96,3 +99,54 @@ async def test_running_out_of_descriptors_is_waited_for(
             nursery.cancel_scope.cancel()
 
     assert trio.current_time() - start == pytest.approx(pause)
+
+
+async def test_a_burst_of_connections_does_not_keep_the_others_waiting() -> None:
+    taken: list[socket.socket] = []
+    waits: list[int] = []
+    with open_listener("127.0.0.1", 0) as listener:
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(100)]
+
+        async def work() -> None:
+            while len(taken) < 100:
+                waits.append(len(taken))
+                await trio.lowlevel.checkpoint()
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(accept_loop, listener, lambda s, _: taken.append(s))
+                await work()
+                nursery.cancel_scope.cancel()
+
+    for sock in [*clients, *taken]:
+        sock.close()
+    # Tasks that are ready run in any order: two batches may come one after the other.
+    assert max(after - before for before, after in itertools.pairwise(waits)) <= 32
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("2001:DB8::0:1", "2001:db8::1"),
+    ],
+)
+def test_an_address_is_shown_in_one_way(address: str, shown: str) -> None:
+    assert unmap(address) == shown
+
+
+def test_a_process_opens_as_many_files_as_it_may() -> None:
+    # In a process of its own: what is raised is not lowered again here.
+    program = """\
+import resource
+from relay.net.listen import allow_files
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
+print(allow_files(), *resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True
+    )
+
+    assert done.stdout.split() == ["300", "300", "300"]
