@@ -15,12 +15,14 @@ from relay.mime.names import list_names, walk_all
 from relay.mime.part import Part, walk
 from relay.mime.structure import read_message
 from relay.mime.transfer import decode
+from relay.mime.words import decode_words
 
 __all__ = [
     "Limits",
     "Part",
     "Unreadable",
     "decode",
+    "decode_words",
     "fields",
     "list_names",
     "read_message",

@@ -22,3 +22,6 @@ class Limits:
     names: int = 10_000  # in archives
     # What archives are unpacked to, all together; as much may be read to do so.
     unpacked: int = 64 * 1024 * 1024
+
+
+DEFAULT = Limits()

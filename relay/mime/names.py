@@ -1,23 +1,83 @@
 """The names of all files in a message, those in archives included."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
-from relay.mime.limits import Limits
+from relay.mime.archives import claims_archive, find_kind, list_members
+from relay.mime.budget import Budget
+from relay.mime.charset import clean, read_text
+from relay.mime.head import ENCODED
+from relay.mime.limits import DEFAULT, Limits, Unreadable
 from relay.mime.part import Part
+from relay.mime.structure import is_message, read_message
+from relay.mime.transfer import decode
+from relay.mime.unpack import PEEK
+
+# Files in the text itself, of before MIME: some programs still show them as attachments.
+_UUENCODED = re.compile(rb"^begin [0-7]{3,4} ([^\r\n]{1,255})", re.MULTILINE)
+_AFTER_PADDING = re.compile(rb"[A-Za-z0-9+/]")
+_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
-def list_names(octets: bytes, root: Part, limits: Limits = Limits()) -> Iterator[str]:
+def list_names(octets: bytes, root: Part, limits: Limits = DEFAULT) -> Iterator[str]:
     """Yield the names of files in a message: of its parts, and of what is in archives.
 
-    A name may come more than once. Raises Unreadable, also after some names.
+    Of a file in a folder of an archive, both the path and the last part of it. A name may come more
+    than once. Control characters are taken out; all else is as it was. Raises Unreadable, also
+    after some names.
     """
-    raise NotImplementedError
+    budget = Budget(limits)
+    for holder, part in _walk(octets, root, limits, budget):
+        yield from part.names
+        if part.parts:
+            continue
+        _check_padding(holder, part)
+        kind = find_kind(decode(holder, part, PEEK))
+        if kind or claims_archive(part.names, part.content_type):
+            content = decode(holder, part, part.end - part.body)
+            yield from list_members(content, part.names, part.content_type, budget)
+        elif part.content_type.startswith("text/"):
+            yield from _list_uuencoded(holder, part, budget)
 
 
-def walk_all(octets: bytes, root: Part, limits: Limits = Limits()) -> Iterator[tuple[bytes, Part]]:
+def walk_all(octets: bytes, root: Part, limits: Limits = DEFAULT) -> Iterator[tuple[bytes, Part]]:
     """Yield all parts, each with the octets that its offsets point into.
 
     Unlike ``walk`` it goes into messages that are attached in base64 or quoted-printable as well.
+    RFC 2046 §5.2.1 forbids these, Gmail makes them of an uploaded .eml, and all readers open them.
     Raises Unreadable.
     """
-    raise NotImplementedError
+    yield from _walk(octets, root, limits, Budget(limits))
+
+
+def _walk(
+    octets: bytes, part: Part, limits: Limits, budget: Budget
+) -> Iterator[tuple[bytes, Part]]:
+    budget.take_part()
+    yield octets, part
+    for inner in part.parts:
+        yield from _walk(octets, inner, replace(limits, depth=limits.depth - 1), budget)
+    if is_message(part) and not part.parts and part.encoding in ENCODED:
+        if limits.depth < 1:
+            raise Unreadable("it has messages in messages, too many deep")
+        deeper = replace(limits, depth=limits.depth - 1)
+        content = _LINE_END.sub(b"\r\n", decode(octets, part, part.end - part.body))
+        yield from _walk(content, read_message(content, deeper), deeper, budget)
+
+
+def _check_padding(octets: bytes, part: Part) -> None:
+    """Raise Unreadable for base64 that goes on behind its end: some readers go on, others do not."""
+    if part.encoding != "base64":
+        return
+    at = octets.find(b"=", part.body, part.end)
+    if at >= 0 and _AFTER_PADDING.search(octets, at, part.end):
+        raise Unreadable("base64 goes on behind its end")
+
+
+def _list_uuencoded(octets: bytes, part: Part, budget: Budget) -> Iterator[str]:
+    content = decode(octets, part, part.end - part.body)
+    if b"begin " in content:
+        for match in _UUENCODED.finditer(content):
+            budget.take_name()
+            yield clean(read_text(match[1]))
