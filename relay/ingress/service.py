@@ -5,13 +5,14 @@ serve
 ├── _watch_store           once a second: is it there, how full is it?
 ├── events.run             writes the event log
 ├── Renewal.run            certificates: new files, and the end of the old ones
-├── ReturnPaths.run        senders' domains: do they still accept mail?
+├── Furniture.run          what is kept fresh: networks, secrets, return paths
+├── _tell_counts           once a minute: whom the door had to turn away
 └── accept_loop ...        one per listening address
-    └── Session.run ...    one per connection
+    └── _serve ...         one per connection: Session.run
+        (_introduce first, if a balancer of ours passes it on: who is it?)
 """
 
 import contextlib
-import functools
 import ipaddress
 import logging
 import socket
@@ -19,20 +20,20 @@ import socket
 import trio
 
 from relay.config import Config
-from relay.errors import StartError, StoreError, StoreUnavailable
+from relay.config.units import parse_network
+from relay.errors import PeerClosed, StartError, StoreError, StoreUnavailable
 from relay.events import EventLog
-from relay.ingress.admission import Admission
+from relay.ingress.crowd import Crowd, find_most_sockets, find_room
+from relay.ingress.desk import Desk, Furniture, furnish
 from relay.ingress.renewal import Renewal
-from relay.ingress.returnpath import ReturnPaths
-from relay.ingress.secret import make_pattern
-from relay.ingress.session import Desk, Session
-from relay.net.certificates import load_certificates
-from relay.net.listen import accept_loop, open_listener
+from relay.ingress.session import Session
+from relay.net.certificates import Certificates, load_certificates
+from relay.net.listen import accept_loop, allow_files, open_listener, unmap
+from relay.net.proxyheader import receive_header
 from relay.net.resolver import Resolver
 from relay.net.stream import Stream
 from relay.ready import say_ready
 from relay.signals import wait_for_stop
-from relay.smtp.server import ServerSettings
 from relay.store.durability import require_durability
 from relay.store.embedded import find_url
 from relay.store.link import Link
@@ -43,6 +44,13 @@ _log = logging.getLogger("outgate.ingress")
 _LOOK = 1.0  # seconds between two looks at the store
 _GRACE = 20.0  # seconds for open transactions when we stop
 _SHED = b"421 4.3.2 Too many connections, try again later\r\n"
+_MINUTE = 60.0  # seconds between two reports of the door
+# A balancer sends its header when it connects. It is ours, so it hears nothing when it does not.
+_HEADER_TIME = 5.0
+_HEADERS = 256  # that are waited for at a time
+_OTHER_FILES = 256  # the store's connections, look-ups, programs that are asked, files
+
+_unmap = unmap
 
 
 async def serve(config: Config) -> None:
@@ -52,58 +60,76 @@ async def serve(config: Config) -> None:
     try:
         for weakness in await require_durability(link, level=config.store.durability):
             _log.warning("the store can lose acknowledged mail: %s", weakness)
-        service = IngressService(config, Store(link, config), EventLog(config.log.events))
-        service.desk = Desk(
-            config=config,
-            settings=_make_settings(config),
-            admission=Admission(config),
-            store=service.store,
-            events=service.events,
-            tls=tls,
-            door=service,
-            secrets={t.name: make_pattern(t.header) for t in config.tenant if t.header},
-            return_paths=_make_return_paths(config),
-        )
+        service = _make_service(config, link, tls)
         await service.run()
     finally:
         await link.aclose()
 
 
-def _make_return_paths(config: Config) -> ReturnPaths | None:
+def _make_service(config: Config, link: Link, tls: Certificates | None) -> "IngressService":
+    events = EventLog(config.log.events)
+    service = IngressService(config, Store(link, config), events, room=_find_room(config))
+    resolver = _make_resolver(config)
+    service.furniture = furnish(config, link, events, service, tls=tls, resolver=resolver)
+    return service
+
+
+def _make_resolver(config: Config) -> Resolver | None:
     """A host without name servers accepts mail all the same."""
     try:
-        return ReturnPaths(Resolver(config.dns))
+        return Resolver(config.dns)
     except StartError as error:
         _log.warning("senders' domains are not looked up: %s", error)
         return None
 
 
-def _make_settings(config: Config) -> ServerSettings:
-    ingress = config.ingress
-    return ServerSettings(
-        hostname=ingress.hostname,
-        max_message=ingress.max_message,
-        max_recipients=ingress.max_recipients,
-        chunking=ingress.chunking,
-        starttls=bool(ingress.tls.certificate),
-        tls_required=ingress.tls.required,
-        requiretls=ingress.tls.requiretls,
-        repair_line_endings=ingress.line_endings == "repair",
-    )
+def _find_room(config: Config) -> int:
+    """Return for how many connections this process may open files; say so if those are too few."""
+    files, ingress = allow_files(), config.ingress
+    others = _OTHER_FILES + (_HEADERS if ingress.proxies else 0)
+    room = find_room(ingress, files - others)
+    if room < ingress.max_connections:
+        _log.warning(
+            "ingress.max_connections is %d, but there will be room for %d: this process may open "
+            "%d files and wants %d; raise that limit (LimitNOFILE= of systemd, ulimit -Hn)",
+            ingress.max_connections,
+            room,
+            files,
+            find_most_sockets(ingress) + others,
+        )
+    return room
 
 
 class IngressService:
     """One ingress process. Also the ``Door`` of its sessions."""
 
-    desk: Desk
+    furniture: Furniture  # made after it: sessions ask it
 
-    def __init__(self, config: Config, store: Store, events: EventLog) -> None:
+    def __init__(
+        self, config: Config, store: Store, events: EventLog, *, room: int | None = None
+    ) -> None:
+        """``room``: for how many connections, where that is less than ``max_connections``."""
         self.config = config
         self.store = store
         self.events = events
         self.stopping = False
         self._trouble: tuple[int, str, str] | None = None
         self._sessions: set[Session] = set()
+        self._proxies = [parse_network(network) for network in config.ingress.proxies]
+        self._headers = 0  # that are waited for
+        self.crowd = Crowd(
+            config.ingress, lambda client: self.desk.admission.is_near(client), room=room
+        )
+        # What sessions ask the door, the crowd answers.
+        self.find_patience = self.crowd.find_patience
+        self.may_shake_hands = self.crowd.may_shake_hands
+        self.reserve = self.crowd.reserve
+        self.release = self.crowd.release
+
+    @property
+    def desk(self) -> Desk:
+        """What all sessions share."""
+        return self.furniture.desk
 
     def find_trouble(self) -> tuple[int, str, str] | None:
         """Return the reply to MAIL while no message can be taken; None when all is well."""
@@ -118,10 +144,10 @@ class IngressService:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.events.run)
                 nursery.start_soon(self._watch_store)
+                nursery.start_soon(self._tell_counts)
                 if self.desk.tls is not None:
                     nursery.start_soon(Renewal(self.desk.tls, self.events).run)
-                if self.desk.return_paths is not None:
-                    nursery.start_soon(self.desk.return_paths.run)
+                nursery.start_soon(self.furniture.run)
                 async with trio.open_nursery() as sessions:
                     async with trio.open_nursery() as accepting:
                         for listener in listeners:
@@ -160,18 +186,68 @@ class IngressService:
 
     def _take(self, nursery: trio.Nursery, sock: socket.socket, address: str) -> None:
         """A connection is here: serve it, or say that there are too many."""
-        if len(self._sessions) >= self.config.ingress.max_connections:
-            sock.setblocking(False)
-            with contextlib.suppress(OSError):  # it may have gone again
-                sock.send(_SHED)
-            sock.close()
-            return
+        sock.setblocking(False)
         # A reply is one write; waiting for more to send with it would only delay the peer.
-        with contextlib.suppress(OSError):  # as above; not everywhere is it told this early
+        with contextlib.suppress(
+            OSError
+        ):  # it may have gone again; not everywhere is that told here
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        session = Session(Stream(sock), _unmap(address), self.desk)
+        if self._is_proxy(address):
+            if self._headers >= _HEADERS:
+                self._turn_away(sock)
+            else:
+                self._headers += 1  # here, not in the task: a whole batch comes before that runs
+                nursery.start_soon(self._introduce, sock, address, name="introduction")
+        elif (session := self._let_in(sock, address)) is not None:
+            nursery.start_soon(self._serve, session, name="session")
+
+    def _is_proxy(self, address: str) -> bool:
+        if not self._proxies:
+            return False
+        peer = ipaddress.ip_address(address)
+        return any(peer in network for network in self._proxies)
+
+    async def _introduce(self, sock: socket.socket, address: str) -> None:
+        """Learn from a balancer whose connection this is, then serve that client."""
+        try:
+            client = await self._find_client(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            self._headers -= 1
+        if client is None:
+            sock.close()
+        elif (session := self._let_in(sock, client)) is not None:
+            await self._serve(session)
+
+    async def _find_client(self, sock: socket.socket, address: str) -> str | None:
+        """Return the client's address; None when no balancer should begin as this one does."""
+        with trio.move_on_after(_HEADER_TIME):
+            try:
+                return (await receive_header(sock)).client or address
+            except PeerClosed:
+                return None  # a check whether we listen; what else it could be, it is over
+            except ValueError as error:
+                _log.debug("from %s: %s", address, error)
+        self.crowd.counts.headers += 1
+        return None
+
+    def _let_in(self, sock: socket.socket, client: str) -> Session | None:
+        """Begin a session if there is room, or can be; otherwise say that there is none."""
+        if not self.crowd.make_room(client):
+            self._turn_away(sock)
+            return None
+        session = Session(Stream(sock), client, self.desk)
         self._sessions.add(session)
-        nursery.start_soon(self._serve, session, name="session")
+        self.crowd.enter(session)
+        return session
+
+    @staticmethod
+    def _turn_away(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it may have gone again
+            sock.send(_SHED)
+        sock.close()
 
     async def _serve(self, session: Session) -> None:
         try:
@@ -181,6 +257,14 @@ class IngressService:
             _log.exception("a session failed; its peer will try again")
         finally:
             self._sessions.discard(session)
+            self.crowd.leave(session)
+
+    async def _tell_counts(self) -> None:
+        """Tell whom the door had to turn away, when it did."""
+        while True:
+            await trio.sleep(_MINUTE)
+            for line in self.crowd.take_counts().tell("minute"):
+                _log.warning("%s", line)
 
     async def _watch_store(self) -> None:
         """Keep ``find_trouble`` true: refuse before the store would."""
@@ -211,12 +295,3 @@ class IngressService:
 def _close(listeners: list[socket.socket]) -> None:
     for listener in listeners:
         listener.close()
-
-
-@functools.lru_cache(maxsize=4096)
-def _unmap(address: str) -> str:
-    """``::ffff:192.0.2.1`` is ``192.0.2.1``; a zone (``%eth0``) says nothing about the sender."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
-        return str(parsed.ipv4_mapped)
-    return str(parsed)
