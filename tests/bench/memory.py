@@ -66,7 +66,13 @@ class Large:
 def measure_idle(progress: Progress) -> Idle:
     """Hold sessions open and look at the ingress."""
     _allow_files(SESSIONS + 200)
-    with Sink() as sink, Gateway({"*": sink.port}) as gateway, ExitStack() as sessions:
+    # All of them come from one address.
+    limits = f"client_connections = {SESSIONS}"
+    with (
+        Sink() as sink,
+        Gateway({"*": sink.port}, ingress=limits) as gateway,
+        ExitStack() as sessions,
+    ):
         ingress = _find(gateway)["ingress"]
         start = read_resident(ingress)
         begun = time.monotonic()

@@ -52,6 +52,8 @@ def open_outgate(sink_port: int, certificates: Certificates) -> Iterator[Running
     with Gateway(
         {},
         ingress=(
+            # A session for each message, all from one address: more than anybody should want.
+            'client_handshakes = "1000000/s"\n'
             f'[ingress.tls]\ncertificate = "{certificates.chain}"\nkey = "{certificates.key}"\n'
             "required = true"
         ),
