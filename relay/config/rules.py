@@ -269,8 +269,8 @@ def find_rule_notices(config: Config) -> Iterator[str]:
         if tenants and tenants <= taken.keys():
             before = ", ".join(sorted({taken[tenant] for tenant in tenants}))
             yield (
-                f"rule {rule.name}: is never reached, {before} comes before it and takes all mail "
-                "that it could be about; put it in front"
+                f"rule {rule.name}: is never reached, all its mail is taken before by {before}; "
+                "put it in front"
             )
         if not _has_conditions(rule):
             taken = dict.fromkeys(tenants, rule.name) | taken

@@ -17,7 +17,7 @@ MAX_NAMES = 1 << 20  # characters of all names, in all their forms
 
 
 def read_fields(head: bytes) -> dict[bytes, list[bytes]]:
-    """Return the values of a head's fields, unfolded, by their names in lower case.
+    """Return the values of a head's fields, unfolded and trimmed, by their names in lower case.
 
     Raises Unreadable.
     """
@@ -25,7 +25,7 @@ def read_fields(head: bytes) -> dict[bytes, list[bytes]]:
         raise Unreadable(f"its head has {len(head)} octets, more than {MAX_HEAD}")
     found: dict[bytes, list[bytes]] = {}
     for name, value in fields(head):
-        found.setdefault(name.strip(b" \t").lower(), []).append(value)
+        found.setdefault(name.strip(b" \t").lower(), []).append(value.strip(b" \t"))
     return found
 
 

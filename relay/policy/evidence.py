@@ -89,7 +89,9 @@ class Evidence:
     async def search_names(self, pattern: Pattern) -> bool:
         """Tell whether a pattern of names fits one of the names."""
         names = await self.find_names()
-        return await self._run(pattern.program * len(names) > _INLINE_STEPS, pattern.is_in, names)
+        steps = pattern.program * len(names)
+        # Nothing has no names, not one that is empty.
+        return bool(names) and await self._run(steps > _INLINE_STEPS, pattern.is_in, names)
 
     # -- scanners
 

@@ -17,7 +17,9 @@ _UNSEEN = frozenset(("Cc", "Cf", "Zl", "Zp"))
 
 def list_forms(name: str) -> frozenset[str]:
     """Return what a name may be taken for: without line ends, ready for ``compile_names``'s pattern."""
-    return frozenset(form for text in _list_readings(name) for form in _list_ends(_clean(text)))
+    forms = {form for text in _list_readings(name) for form in _list_ends(_clean(text)) if form}
+    # What has nothing but dots and blanks in its name is a file still, and "*" fits it.
+    return frozenset(forms) or frozenset((".",))
 
 
 def _list_readings(name: str) -> Iterator[str]:
@@ -49,7 +51,7 @@ def _list_ends(name: str) -> Iterator[str]:
     That drops dots and blanks at the end, and takes what follows a colon for a stream of the file.
     """
     # normalise has made the wide ones of these characters plain.
-    for path in (name, name.replace("\\", "/").rpartition("/")[2]):
+    for path in (name, name.replace("\\", "/").rstrip("/").rpartition("/")[2]):
         yield path.strip().rstrip(". ")
         if ":" in path:
             yield path.partition(":")[0].strip().rstrip(". ")
