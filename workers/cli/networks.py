@@ -211,7 +211,7 @@ async def _do_accept(config: Config, one: Definition, decided: Decision) -> dict
         await decided.record(
             store.link,
             "networks-accepted",
-            name=one.name,
+            set=one.name,
             origin=one.origin,
             **counts,
             **{word: found[:100] for word, found in changes.items()},

@@ -222,7 +222,7 @@ class NetworkSets:
         origin = one.definition.origin
         self._events.write(
             encode_event(
-                {"time": time.time(), "event": event, "name": one.name, "origin": origin, **more}
+                {"time": time.time(), "event": event, "set": one.name, "origin": origin, **more}
             )
         )
 

@@ -123,11 +123,11 @@ class _Walker:
         try:
             found = await self.resolver.find_txt(chain[-1])
         except NameUnavailable as error:
-            raise _fail(chain, str(error)) from error
+            raise _fail(chain, str(error).removeprefix(f"{chain[-1]}: ")) from error
         records = [txt for txt in found.records if _VERSION.match(txt)]
         if len(records) != 1:
             what = f"{len(records)} SPF records, expected one" if records else "no SPF record"
-            raise _fail(chain, f"has {what}")
+            raise _fail(chain, what)
         if not _PRINTABLE.fullmatch(records[0]):
             raise _fail(chain, "the SPF record is not ASCII text")
         return records[0].decode("ascii")
