@@ -1,8 +1,9 @@
 """Which of many sessions goes first when one must make room. Pure: no clock, no sockets.
 
 In this order: who is idle and has never had a message accepted, strangers before clients in the
-networks of a tenant; who is idle; who is in a transaction that does not get on. Of the idle ones the
-one that has been idle longest.
+networks of a tenant; who is idle; who is in a transaction that does not get on (until a message of
+it was accepted all of a session's time counts as that of its transaction). Of the idle ones the one
+that has been idle longest.
 
 Sessions do not report what they do: that would cost something for each message, and room is wanted
 rarely. What is known of a session is from when it was last looked at. Its ``idle_since`` only grows,
@@ -67,7 +68,7 @@ class Precedence:
     __slots__ = ("_busy", "_heaps", "_members", "_number")
 
     def __init__(self) -> None:
-        self._members: dict[Guest, bool] = {}  # whether it is a stranger
+        self._members: dict[Guest, tuple[bool, float]] = {}  # is it a stranger; when did it come
         self._heaps: tuple[list[tuple[float, int, Guest]], ...] = ([], [], [])
         # In a transaction when last looked at, by when that was. A plain dict is slow to find its
         # first key once others before it have been taken out.
@@ -79,7 +80,7 @@ class Precedence:
 
     def add(self, guest: Guest, *, stranger: bool) -> None:
         """A session begins. ``stranger``: no tenant's networks hold its client."""
-        self._members[guest] = stranger
+        self._members[guest] = stranger, guest.idle_since
         self._file(guest)
 
     def remove(self, guest: Guest) -> None:
@@ -107,7 +108,7 @@ class Precedence:
     def _find_rank(self, guest: Guest) -> int:
         if guest.proven:
             return _PROVEN
-        return _STRANGERS if self._members[guest] else _UNPROVEN
+        return _STRANGERS if self._members[guest][0] else _UNPROVEN
 
     def _find_idle(self, rank: int) -> Guest | None:
         """Return the session of this rank that has been idle longest."""
@@ -142,7 +143,11 @@ class Precedence:
         """Return the slowest transaction of those just looked at, if it is too slow."""
         slow, slowest = None, float(_SLOW)
         for guest in islice(reversed(self._busy), _SAMPLE):
-            age = now - guest.begun
+            begun = guest.begun
+            if begun >= now:
+                continue
+            # Or one transaction after another would be opened and given up, and none ever be old.
+            age = now - (begun if guest.proven else self._members[guest][1])
             if age > _CHANCE and guest.received / age < slowest:
                 slow, slowest = guest, guest.received / age
         return slow

@@ -46,11 +46,28 @@ def test_idle_strangers_then_idle_newcomers_then_who_is_proven_then_who_is_slow(
     [(29, 0, False), (31, 0, True), (31, 31 * 1024, False), (31, 30 * 1024, True)],
 )
 def test_a_transaction_goes_that_is_old_and_slow(age: float, received: int, goes: bool) -> None:
-    guest = Guest()
+    guest = Guest(proven=True)
     guest.open(100)
     guest.received = received
 
     assert drain(fill(guest), 100 + age) == [guest] * goes
+
+
+def test_who_only_opens_transactions_has_one_chance() -> None:
+    guests = [Guest(proven=proven) for proven in (False, True)]
+    precedence = fill(*guests)
+    for now in (0, 10, 20, 30, 40):
+        for guest in guests:
+            guest.end(now, accepted=False)
+            guest.open(now)
+
+    assert drain(precedence, 41) == guests[:1]
+
+
+def test_whose_message_is_being_accepted_is_not_slow() -> None:
+    guest = Guest(is_idle=False, begun=100)  # as sessions say then: now
+
+    assert fill(guest).choose(100) is None
 
 
 def test_the_slowest_goes_first() -> None:
@@ -137,6 +154,7 @@ class Sessions(RuleBasedStateMachine):
     def begin(self) -> None:
         self.now = 0.0
         self.guests: dict[Guest, bool] = {}
+        self.came: dict[Guest, float] = {}
         self.precedence = Precedence()
 
     def pick(self, number: int) -> Guest:
@@ -147,6 +165,7 @@ class Sessions(RuleBasedStateMachine):
         if len(self.guests) < 60:
             guest = Guest(idle_since=self.now)
             self.guests[guest] = stranger
+            self.came[guest] = self.now
             self.precedence.add(guest, stranger=stranger)
 
     @rule(seconds=st.floats(0.5, 40))
@@ -194,8 +213,8 @@ class Sessions(RuleBasedStateMachine):
     def rank(self, guest: Guest) -> tuple[float, float]:
         if guest.is_idle:
             return (2 if guest.proven else 1 - self.guests[guest], guest.idle_since)
-        age = self.now - guest.begun
-        if age > 30 and guest.received / age < 1024:
+        age = self.now - (guest.begun if guest.proven else self.came[guest])
+        if guest.begun < self.now and age > 30 and guest.received / age < 1024:
             return 3, guest.received / age
         return 4, 0
 
