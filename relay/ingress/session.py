@@ -7,27 +7,19 @@ it again: a duplicate that SMTP cannot avoid (RFC 1047), never a loss.
 """
 
 import math
-import re
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from relay.address import find_domain
-from relay.config.schema import Config, Priority, Tenant
-from relay.errors import NetworkError, StoreError, StoreFull, StoreUnavailable
-from relay.events import EventLog, encode_event
-from relay.ingress.admission import Admission, Refusal
-from relay.ingress.demand import Demand, find_demand
-from relay.ingress.head import cut_head
-from relay.ingress.priority import find_priority
-from relay.ingress.returnpath import ReturnPaths
-from relay.ingress.secret import remove_header
-from relay.ingress.trace import MAX_HOPS, count_hops, make_received
-from relay.model import Delivery, Envelope, Recipient, make_message_id
-from relay.net.certificates import Certificates
+from relay.config.schema import Tenant
+from relay.errors import NetworkError, StoreError, StoreUnavailable
+from relay.ingress.acceptance import Peer, exceeds, explain_failure
+from relay.ingress.admission import Refusal
+from relay.ingress.desk import Desk
+from relay.ingress.draft import Draft
+from relay.ingress.trace import MAX_HOPS, make_received
+from relay.model import Recipient, make_message_id
 from relay.net.stream import Stream
 from relay.smtp.command import Mail, Rcpt
 from relay.smtp.server import (
@@ -37,85 +29,65 @@ from relay.smtp.server import (
     Data,
     EndOfMessage,
     ServerSession,
-    ServerSettings,
     StartTls,
 )
 from relay.store.keys import find_shard
-from relay.store.queue import INLINE_OCTETS, Store, StoreLostBody
+from relay.store.queue import INLINE_OCTETS
 
 _SLACK = 1.0  # seconds by which a deadline may be off
 _CLOSING = 2.0  # seconds for the last reply to leave
-# Seconds from one message to the next, or from the start to the first. RFC 5321 §4.5.3.2 bounds
-# each wait, not their sum: a peer that sends an octet every three minutes would hold its
-# connection for years. The largest message that we take passes in an hour at 15 KiB/s. It is also
-# the lifetime of parts in the store that belong to no message yet (relay/store/queue.py).
-_MESSAGE_TIME = 3600.0
-
-
-class Door(Protocol):
-    """What a session asks its service before it takes a message."""
-
-    stopping: bool
-
-    def find_trouble(self) -> tuple[int, str, str] | None:
-        """Return the reply that turns every message away just now, None when all is well."""
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What all sessions of a process share."""
-
-    config: Config
-    settings: ServerSettings
-    admission: Admission
-    store: Store
-    events: EventLog
-    tls: Certificates | None
-    door: Door
-    secrets: Mapping[str, re.Pattern[bytes]] = field(default_factory=dict)  # by tenant's name
-    return_paths: ReturnPaths | None = None
-
-
-@dataclass(slots=True)
-class _Transaction:
-    """A message on its way in."""
-
-    mail: Mail
-    tenant: Tenant
-    recipients: dict[str, list[Recipient]] = field(default_factory=dict)  # by domain
-    message_id: str = ""
-    home: int = 0
-    size: int = 0
-    parts: int = 0  # stored already
-    body: bytes = b""  # not stored yet
-    hops: int = 0
-    priority: Priority = "normal"
-    tls: Demand = ""
-    tail: bytes = b"\r\n"  # the last two octets so far
-    trouble: tuple[int, str, str] | None = None  # the reply that awaits its end
 
 
 class Session:
-    """Serves one connection until it ends."""
+    """Serves one connection until it ends.
+
+    What a crowded process looks at when it has to choose who makes room: ``client``, ``is_idle``,
+    ``idle_since``, ``proven``, ``begun`` and ``received``.
+    """
 
     def __init__(self, stream: Stream, client: str, desk: Desk) -> None:
+        self.client = client
+        self.proven = False  # a message of it was accepted
+        self.idle_since = trio.current_time()  # the end of its last transaction
         self._stream = stream
-        self._client = client
         self._desk = desk
         self._smtp = ServerSession(desk.settings)
-        self._open: _Transaction | None = None
+        self._open: Draft | None = None
+        self._deciding = False  # its message has come; whether it is accepted is ours to say
+        self._displaced = False
         self._scope = trio.CancelScope()
         self._message_due = math.inf  # when patience with this session ends
+        self._tenants: set[str] = set()  # for whom it counts (tally.py)
 
     @property
     def is_idle(self) -> bool:
         """True between two transactions, the last reply given: nothing is lost by closing."""
         return self._open is None
 
+    @property
+    def begun(self) -> float:
+        """Since when a transaction is open, trio time; now, when it is no more the sender's turn."""
+        if self._open is None or self._deciding:
+            return trio.current_time()
+        return self._open.begun
+
+    @property
+    def received(self) -> int:
+        """Octets of content since then."""
+        return self._open.received if self._open is not None else 0
+
     def stop(self) -> None:
         """Close now if idle; otherwise the message is finished first."""
         if self.is_idle:
             self._scope.cancel()
+
+    def displace(self) -> bool:
+        """Make room for somebody else now; False when that cannot be: a message is being accepted."""
+        if self._deciding:
+            return False
+        self._displaced = True
+        self._scope.cancel()
+        return True
 
     async def run(self) -> None:
         """Serve until the peer quits, misbehaves, falls silent, or the service stops."""
@@ -127,11 +99,13 @@ class Session:
         except NetworkError:
             pass  # the peer went away; what it had not finished it will send again
         finally:
+            self._close_draft()
+            self._desk.acceptance.sessions.leave(self._tenants)
             self._stream.close()
 
     async def _serve(self) -> None:
         smtp, stream = self._smtp, self._stream
-        self._message_due = trio.current_time() + _MESSAGE_TIME
+        self._message_due = trio.current_time() + self._desk.config.ingress.message_timeout
         smtp.greet()
         while True:
             event = smtp.next_event()
@@ -158,20 +132,28 @@ class Session:
             smtp.receive(octets)
 
     def _set_deadline(self) -> None:
-        """RFC 5321 §4.5.3.2: one deadline for the reply to leave and the next octets to come."""
-        ingress = self._desk.config.ingress
-        wait = ingress.data_timeout if self._smtp.in_content else ingress.command_timeout
+        """RFC 5321 §4.5.3.2: one deadline for the reply to leave and the next octets to come.
+
+        Each wait is bounded there, not their sum: a peer that sends an octet every three minutes would
+        hold its connection for years, so there is one deadline for a whole message, too.
+        """
+        if self._smtp.in_content:
+            wait: float = self._desk.config.ingress.data_timeout
+        else:
+            wait = self._desk.door.find_patience(self)
         due = min(trio.current_time() + wait, self._message_due)
         # Moving a deadline costs as much as reading a command; a second more or less is no matter.
         if not -_SLACK < self._scope.deadline - due < _SLACK:
             self._scope.deadline = due
 
     async def _say_goodbye(self) -> None:
-        stopping = self._desk.door.stopping
-        self._smtp.shut_down(
-            "Service going down, try again" if stopping else "Timed out",
-            status="4.3.2" if stopping else "4.4.2",
-        )
+        if self._desk.door.stopping:
+            text, status = "Service going down, try again", "4.3.2"
+        elif self._displaced:
+            text, status = "Too many connections, try again later", "4.3.2"
+        else:
+            text, status = "Timed out", "4.4.2"
+        self._smtp.shut_down(text, status=status)
         with trio.move_on_after(_CLOSING):
             await self._stream.send(self._smtp.data_to_send())
 
@@ -182,18 +164,41 @@ class Session:
         if trouble is not None:
             self._smtp.refuse(*trouble)
             return
-        tenant = self._desk.admission.find_tenant(self._client, mail.sender)
-        if isinstance(tenant, Refusal):
-            self._report_refusal(mail, tenant)
-            self._smtp.refuse(550, "5.7.1", tenant.text)
+        draft = Draft(mail, (), trio.current_time())
+        candidates = self._find_candidates(mail)
+        if isinstance(candidates, Refusal):
+            self._desk.acceptance.report_refusal(draft, self._peer, candidates)
+            self._smtp.refuse(550, "5.7.1", candidates.text)
             return
+        draft.candidates = candidates
         if (domain := await self._find_null_mx(mail)) is not None:
             refusal = Refusal("Sender address has null MX", f"{domain} has a null MX")
-            self._report_refusal(mail, refusal)
+            self._desk.acceptance.report_refusal(draft, self._peer, refusal)
             self._smtp.refuse(550, "5.7.27", refusal.text)  # RFC 7505 §4.2
             return
-        self._open = _Transaction(mail, tenant)
+        if (trouble := self._find_excess(draft, mail.size or 0)) is not None:
+            self._smtp.refuse(*trouble)
+            return
+        self._open = draft
         self._smtp.accept()
+
+    def _find_candidates(self, mail: Mail) -> tuple[Tenant, ...] | Refusal:
+        """Return whose message this may be, by network and MAIL FROM: one tenant.
+
+        The null sender names nobody: all that could prove it at its end.
+        """
+        admission = self._desk.admission
+        if not mail.sender and (near := admission.find_candidates(self.client)):
+            return near
+        found = admission.find_tenant(self.client, mail.sender)
+        return found if isinstance(found, Refusal) else (found,)
+
+    @staticmethod
+    def _find_excess(draft: Draft, size: int, more: int = 0) -> tuple[int, str, str] | None:
+        """Say early what would be too much for the tenant, when it is known."""
+        if len(draft.candidates) != 1:
+            return None
+        return exceeds(draft.candidates[0], size, draft.count + more)
 
     async def _find_null_mx(self, mail: Mail) -> str | None:
         """Return the sender's domain if it says that it accepts no mail."""
@@ -203,207 +208,147 @@ class Session:
         return domain
 
     async def _on_rcpt(self, rcpt: Rcpt) -> None:
-        tx = self._transaction
+        draft = self._draft
         address = rcpt.address
         if b"@" not in address:
             # RFC 5321 §4.5.1: <postmaster> without a domain is the postmaster of whoever asks.
-            address += b"@" + tx.tenant.domains[0].encode("ascii")
+            known = len(draft.candidates) == 1
+            own = draft.candidates[0].domains[0] if known else self._desk.settings.hostname
+            address += b"@" + own.encode("ascii")
         domain = find_domain(address)
         if domain is None:
             self._smtp.refuse(550, "5.1.2", "Not a domain that mail can be sent to")
             return
+        if (trouble := self._find_excess(draft, 0, 1)) is not None:
+            self._smtp.refuse(*trouble)
+            return
         recipient = Recipient(address, rcpt.notify, rcpt.orcpt)
-        tx.recipients.setdefault(domain, []).append(recipient)
+        draft.recipients.setdefault(domain, []).append(recipient)
         self._smtp.accept()
 
     async def _on_data(self, _: Data) -> None:
-        tx = self._transaction
-        tx.home = find_shard(next(iter(tx.recipients)))
-        tx.message_id = make_message_id(tx.home)
-        tx.body = self._make_received(tx)
-        tx.size = len(tx.body)
+        draft = self._draft
+        home = find_shard(next(iter(draft.recipients)))
+        message_id = make_message_id(home)
+        draft.begin(message_id, home, self._make_received(draft, message_id))
         self._smtp.accept()
 
     async def _on_content(self, content: Content) -> None:
-        tx = self._transaction
-        tx.size += len(content.octets)
-        tx.body += content.octets
-        tx.tail = (tx.tail + content.octets[-2:])[-2:]
-        if tx.trouble is not None:
-            tx.body = b""
-        elif len(tx.body) > INLINE_OCTETS:
-            await self._store_part(tx)
+        draft = self._draft
+        draft.add(content.octets)
+        if draft.trouble is not None:
+            return
+        if not self._desk.door.reserve(len(content.octets)):
+            draft.fail((452, "4.3.1", "Out of memory for messages, try again later"))
+            return
+        draft.reserved += len(content.octets)
+        if len(draft.body) > INLINE_OCTETS:
+            await self._store_part(draft)
 
-    async def _store_part(self, tx: _Transaction) -> None:
+    async def _store_part(self, draft: Draft) -> None:
         """Let go of what has arrived of a large message: it waits in the store for its end."""
         self._scope.deadline = math.inf
-        if not tx.parts:
-            self._read_head(tx)
-        try:
-            await self._desk.store.store_part(tx.home, tx.message_id, tx.parts, tx.body)
-        except (StoreUnavailable, StoreError) as error:
-            tx.trouble = self._explain_failure(error)
-        tx.parts += 1
-        tx.body = b""
+        await draft.look(self._desk.acceptance.judge)
+        if draft.trouble is None:
+            try:
+                await self._desk.store.store_part(
+                    draft.home, draft.message_id, draft.parts, draft.body
+                )
+            except (StoreUnavailable, StoreError) as error:
+                draft.fail(explain_failure(error))
+        draft.parts += 1
+        draft.body = b""
+        self._release(draft)
         self._set_deadline()
 
-    def _read_head(self, tx: _Transaction) -> None:
-        """Look at the beginning of a message.
-
-        It shows a loop's hops, how urgent the message is, what it asks of TLS, and a header that
-        must not go out.
-        """
-        head = cut_head(tx.body)
-        tx.hops = count_hops(head)
-        tx.tls = find_demand(tx.body, head, requiretls=tx.mail.requiretls)
-        tx.priority = find_priority(tx.tenant, tx.mail.sender, tx.body)
-        pattern = self._desk.secrets.get(tx.tenant.name)
-        if pattern is not None:
-            before = len(tx.body)
-            tx.body = remove_header(tx.body, pattern)
-            tx.size -= before - len(tx.body)
+    def _release(self, draft: Draft) -> None:
+        self._desk.door.release(draft.reserved)
+        draft.reserved = 0
 
     async def _on_end(self, _: EndOfMessage) -> None:
-        tx = self._transaction
+        draft = self._draft
+        # From here on the deadline is the store's, the DNS', a scanner's: answering "timed out" would
+        # not be true.
+        self._scope.deadline = math.inf
+        self._deciding = True
         try:
-            if tx.parts and tx.body:
-                await self._store_part(tx)
-            elif not tx.parts:
-                self._read_head(tx)
-            if tx.trouble is None and tx.hops > MAX_HOPS:
-                tx.trouble = (554, "5.4.6", "Too many hops: this message is in a loop")
-            if tx.trouble is not None:
-                self._smtp.refuse(*tx.trouble)
+            trouble = await self._decide(draft)
+            if trouble is not None:
+                self._smtp.refuse(*trouble)
             else:
-                await self._accept(tx)
+                self.proven = True
+                self._smtp.accept(draft.message_id)
         finally:
             # Only now: a session that stops while the store writes would take it for idle, and
             # tell the sender to send again what is being accepted.
-            self._open = None
-        self._message_due = trio.current_time() + _MESSAGE_TIME
+            self._deciding = False
+            self._close_draft()
+        self._message_due = trio.current_time() + self._desk.config.ingress.message_timeout
 
-    async def _accept(self, tx: _Transaction) -> None:
-        # From here on the deadline is the store's: answering "timed out" would not be true.
-        self._scope.deadline = math.inf
-        deliveries = _split(tx)
-        event = self._make_event(tx)
-        try:
-            await self._desk.store.accept(deliveries, event, tx.body)
-        except (StoreUnavailable, StoreError, StoreLostBody) as error:
-            self._smtp.refuse(*self._explain_failure(error))
-        else:
-            self._desk.events.write(event)
-            self._smtp.accept(tx.message_id)
+    async def _decide(self, draft: Draft) -> tuple[int, str, str] | None:
+        if draft.parts and draft.body:
+            await self._store_part(draft)
+            self._scope.deadline = math.inf
+        elif not draft.parts and draft.trouble is None:
+            await draft.look(self._desk.acceptance.judge)
+        if draft.trouble is None and draft.hops > MAX_HOPS:
+            draft.fail((554, "5.4.6", "Too many hops: this message is in a loop"))
+        if draft.trouble is not None:
+            return draft.trouble
+        return await self._desk.acceptance.take(draft, self._peer, self._tenants)
+
+    def _close_draft(self) -> None:
+        """No transaction is open any more."""
+        draft, self._open = self._open, None
+        if draft is not None:
+            self._release(draft)
+            self.idle_since = trio.current_time()
 
     async def _on_aborted(self, _: Aborted) -> None:
-        self._open = None
+        self._close_draft()
 
     async def _on_start_tls(self, _: StartTls) -> None:
         assert self._desk.tls is not None
+        if not self._desk.door.may_shake_hands(self.client):
+            self._smtp.refuse(421, "4.7.0", "Too many TLS handshakes, try again later")
+            return
+        self._smtp.accept()
         self._set_deadline()
         await self._stream.send(self._smtp.data_to_send())
         await self._stream.start_tls(self._desk.tls.context, server_side=True)
         self._smtp.tls_started()
-        self._open = None
+        self._close_draft()
 
     async def _on_closed(self, _: Closed) -> None:
-        self._open = None
+        self._close_draft()
 
     # -- making -------------------------------------------------------------------------------
 
     @property
-    def _transaction(self) -> _Transaction:
+    def _draft(self) -> Draft:
         assert self._open is not None
         return self._open
 
-    def _make_received(self, tx: _Transaction) -> bytes:
-        people = [r for group in tx.recipients.values() for r in group]
+    @property
+    def _peer(self) -> Peer:
+        return Peer(self.client, self._smtp.hello, self._stream.protocol)
+
+    def _make_received(self, draft: Draft, message_id: str) -> bytes:
+        people = [r for group in draft.recipients.values() for r in group]
         tls = self._stream.protocol
         # RFC 3848 has no SMTPS: STARTTLS is an extension, whatever was said after it.
         protocol = "ESMTP" if self._smtp.extended or tls else "SMTP"
-        if tx.mail.smtputf8:
+        if draft.mail.smtputf8:
             protocol = "UTF8SMTP"
         return make_received(
             hello=self._smtp.hello,
-            client=self._client,
+            client=self.client,
             hostname=self._desk.settings.hostname,
-            message_id=tx.message_id,
+            message_id=message_id,
             protocol=protocol + "S" if tls else protocol,
             tls=tls,
             recipient=people[0].address if len(people) == 1 else None,
         )
-
-    def _make_event(self, tx: _Transaction) -> bytes:
-        return encode_event(
-            {
-                "time": time.time(),
-                "event": "accepted",
-                "id": tx.message_id,
-                "tenant": tx.tenant.name,
-                "sender": _show(tx.mail.sender),
-                "recipients": [_show(r.address) for group in tx.recipients.values() for r in group],
-                "size": tx.size,
-                "client": self._client,
-                "hello": _show(self._smtp.hello),
-                "tls": self._stream.protocol,
-            }
-        )
-
-    def _report_refusal(self, mail: Mail, refusal: Refusal) -> None:
-        self._desk.events.write(
-            encode_event(
-                {
-                    "time": time.time(),
-                    "event": "refused",
-                    "client": self._client,
-                    "hello": _show(self._smtp.hello),
-                    "sender": _show(mail.sender),
-                    "reason": refusal.reason,
-                }
-            )
-        )
-
-    @staticmethod
-    def _explain_failure(error: Exception) -> tuple[int, str, str]:
-        """The sender hears that it should try again, and nothing about our insides."""
-        if isinstance(error, StoreFull):
-            return 452, "4.3.1", "Out of space, try again later"
-        return 451, "4.3.0", "Cannot store the message now, try again later"
-
-
-def _split(tx: _Transaction) -> list[Delivery]:
-    """Make one delivery for each recipient domain."""
-    mail = tx.mail
-    now = time.time()
-    return [
-        Delivery(
-            id=f"{tx.message_id}.{number}",
-            tenant=tx.tenant.name,
-            pool=tx.tenant.pool,
-            domain=domain,
-            envelope=Envelope(
-                mail.sender,
-                tuple(people),
-                mail.body,
-                mail.smtputf8,
-                mail.ret,
-                mail.envid,
-                tx.tls,
-            ),
-            size=tx.size,
-            chunks=tx.parts or 1,
-            accepted=now,
-            home=tx.home,
-            alone=len(tx.recipients) == 1,
-            newline=tx.tail == b"\r\n",
-            priority="" if tx.priority == "normal" else tx.priority,
-        )
-        for number, (domain, people) in enumerate(tx.recipients.items())
-    ]
-
-
-def _show(octets: bytes) -> str:
-    return octets.decode("utf-8", "replace")
 
 
 _HANDLERS: dict[type, Callable[..., Awaitable[None]]] = {

@@ -63,7 +63,7 @@ class Aborted:
 
 @dataclass(frozen=True, slots=True)
 class StartTls:
-    """Send what is due, do the handshake, then call ``tls_started``."""
+    """Shake hands? ``accept`` answers 220; send that, do the handshake, then call ``tls_started``."""
 
 
 @dataclass(frozen=True, slots=True)

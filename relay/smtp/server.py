@@ -6,7 +6,7 @@ Theory of operation
 more octets are needed; ``data_to_send`` hands out the replies gathered meanwhile, so that a
 pipelined group is answered with one write (RFC 2920 §3.2).
 
-Commands that need no opinion (EHLO, NOOP, RSET, VRFY, nonsense) are answered here. Four events
+Commands that need no opinion (EHLO, NOOP, RSET, VRFY, nonsense) are answered here. Five events
 ask the caller, and the session stands still until the answer is given with ``accept`` or
 ``refuse``:
 
@@ -14,10 +14,10 @@ ask the caller, and the session stands still until the answer is given with ``ac
     Rcpt            one more recipient?
     Data            take the content? (comes before 354, or before the first BDAT chunk)
     EndOfMessage    responsible for it from now on? ``accept`` only when it is on disk
+    StartTls        shake hands? After ``accept``: flush, shake hands, call ``tls_started``
 
 The others tell: ``Content`` (a piece of the message, dots unstuffed), ``Aborted`` (the message is
-void: the session has answered, or will), ``StartTls`` (flush, shake hands, call ``tls_started``),
-``Closed`` (flush, then close).
+void: the session has answered, or will), ``Closed`` (flush, then close).
 
 Every limit ends in a reply and, where the peer shows no sense, in the end of the session:
 octets without a line end, errors, commands without progress, recipients, message size.
@@ -148,6 +148,9 @@ class ServerSession:
         elif state is _State.RCPT:
             self._recipients += 1
             self._reply(250, "2.1.5", "Recipient OK")
+        elif state is _State.TLS:
+            self._reply(220, "2.0.0", "Go ahead")
+            self._state = _State.TLS
         elif state is _State.DATA:
             self._state = _State.CONTENT
             if not self._in_bdat:
@@ -351,7 +354,6 @@ class ServerSession:
             # clear was put there by somebody who wants it taken for encrypted.
             self._buffer.clear()
             return self._give_up(501, "5.5.1", "Octets after STARTTLS")
-        self._reply(220, "2.0.0", "Go ahead")
         self._state = _State.TLS
         return StartTls()
 

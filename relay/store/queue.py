@@ -290,9 +290,11 @@ class Store(Lanes):
 
     async def read_part(self, delivery: Delivery, part: int) -> bytes | None:
         """Return a part of a message's bytes, None when it is gone."""
-        octets: bytes | None = await self.link.call(
-            "GET", make_key(delivery.home, "body", delivery.message_id, part)
-        )
+        return await self.read_stored(delivery.home, delivery.message_id, part)
+
+    async def read_stored(self, home: int, message_id: str, part: int) -> bytes | None:
+        """The same for a message that is not accepted yet: what ``store_part`` stored."""
+        octets: bytes | None = await self.link.call("GET", make_key(home, "body", message_id, part))
         return octets
 
     def record_attempt(self, claim: Claim, event: bytes) -> Pending:

@@ -66,7 +66,12 @@ class Exchange:
         elif isinstance(event, Aborted):
             self._content = b""
         elif isinstance(event, StartTls):
-            self.session.tls_started()
+            refusal = self.refusals.get(StartTls)
+            if refusal is not None:
+                self.session.refuse(*refusal)
+            else:
+                self.session.accept()
+                self.session.tls_started()
         else:
             self._decide(event)
 

@@ -5,6 +5,7 @@ the virtual clock (``autojump_clock``) moves only when both sides really wait.
 """
 
 import contextlib
+import dataclasses
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -15,12 +16,14 @@ import trio
 
 from relay.config import Config, read
 from relay.events import EventLog, decode_event
-from relay.ingress.admission import Admission
-from relay.ingress.service import _make_settings
-from relay.ingress.session import Desk, Session
+from relay.ingress.desk import Desk, furnish
+from relay.ingress.precedence import Guest
+from relay.ingress.session import Session
 from relay.model import Delivery, Envelope, read_home
 from relay.net.certificates import Certificates
+from relay.net.resolver import Resolver
 from relay.net.stream import Stream
+from relay.smtp.events import ServerSettings
 from relay.store.queue import Store
 
 ADDRESS = "192.0.2.1"
@@ -45,30 +48,50 @@ class OpenDoor:
 
     stopping = False
     trouble: tuple[int, str, str] | None = None
+    patience = 300.0
+    handshakes = True
+    memory = 1 << 30  # octets that are left
 
     def find_trouble(self) -> tuple[int, str, str] | None:
         return self.trouble
 
+    def find_patience(self, session: Guest) -> float:
+        return self.patience
 
-def make_desk(config: Config, store: Store, *, tls: Certificates | None = None) -> Desk:
-    """Return what sessions share, with an open door."""
-    settings = _make_settings(config)
-    if tls is not None:
-        settings = type(settings)(settings.hostname, starttls=True, requiretls=True)
-    return Desk(
-        config=config,
-        settings=settings,
-        admission=Admission(config),
-        store=store,
-        events=EventLog(config.log.events),
-        tls=tls,
-        door=OpenDoor(),
-    )
+    def may_shake_hands(self, client: str) -> bool:
+        return self.handshakes
+
+    def reserve(self, octets: int) -> bool:
+        if octets > self.memory:
+            return False
+        self.memory -= octets
+        return True
+
+    def release(self, octets: int) -> None:
+        self.memory += octets
+
+
+def make_desk(
+    config: Config,
+    store: Store,
+    *,
+    tls: Certificates | None = None,
+    resolver: Resolver | None = None,
+) -> Desk:
+    """Return what sessions share, with an open door. Without ``resolver`` there is no DNS."""
+    door = OpenDoor()
+    door.patience = config.ingress.command_timeout
+    events = EventLog(config.log.events)
+    desk = furnish(config, store.link, events, door, tls=tls, resolver=resolver).desk
+    if tls is None:
+        return desk
+    settings = ServerSettings(desk.settings.hostname, starttls=True, requiretls=True)
+    return dataclasses.replace(desk, settings=settings)
 
 
 def read_events(desk: Desk) -> list[dict[str, object]]:
     """Return what stands in the event log."""
-    desk.events.flush()
+    desk.acceptance.events.flush()
     return [decode_event(line) for line in Path(desk.config.log.events).read_bytes().splitlines()]
 
 

@@ -148,6 +148,7 @@ class _Connection:
         elif isinstance(event, EndOfMessage):
             await self._finish()
         elif isinstance(event, StartTls):
+            self.session.accept()
             await self._flush()
             await self.stream.start_tls(self.receiver.context, server_side=True)
             self.session.tls_started()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from relay.ingress.session import Desk
+from relay.ingress.desk import Desk
 from relay.model import Delivery
 from relay.net.certificates import Certificates, load_pair
 from relay.store.keys import SHARDS

@@ -12,9 +12,9 @@ from relay.config.schema import Dns
 from relay.config.units import Seconds
 from relay.errors import StartError
 from relay.ingress import service as service_module
+from relay.ingress.desk import Desk
 from relay.ingress.returnpath import PATIENCE, REFRESH, ReturnPaths
 from relay.ingress.service import _make_return_paths
-from relay.ingress.session import Desk
 from relay.net.resolver import Resolver
 from tests.kit.nameserver import REFUSED, SERVFAIL, SILENT, Nameserver, Zone, open_nameserver
 from tests.kit.visit import make_config, read_events, visit

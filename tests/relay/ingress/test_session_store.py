@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from relay.config.units import Seconds
-from relay.ingress.session import Desk
+from relay.ingress.desk import Desk
 from relay.model import Delivery
 from relay.store.link import Link
 from relay.store.queue import INLINE_OCTETS, Store
@@ -140,7 +140,8 @@ async def test_accepted_and_refused_are_events_with_stable_keys(real_desk: Desk)
     assert abs(float(str(accepted.pop("time"))) - time.time()) < 60
     assert int(str(accepted.pop("size"))) > 3
     assert accepted == {
-        "event": "accepted", "id": message_id, "tenant": "acme", "sender": "a@acme.example",
+        "event": "accepted", "id": message_id, "tenant": "acme", "proof": "network",
+        "sender": "a@acme.example",
         "recipients": ["b@y.test"], "client": "192.0.2.1", "hello": "me.test", "tls": "",
     }  # fmt: skip
     assert abs(float(str(refused.pop("time"))) - time.time()) < 60

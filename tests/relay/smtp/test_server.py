@@ -570,6 +570,17 @@ def test_starttls_forgets_everything_and_is_not_offered_again() -> None:
     assert b"250-STARTTLS" not in replies
 
 
+def test_a_handshake_can_be_refused() -> None:
+    exchange = Exchange(starttls=True)
+    exchange.refusals[StartTls] = (421, "4.7.0", "Too many handshakes")
+
+    replies = exchange.say(b"EHLO me\r\nSTARTTLS\r\n")
+
+    assert replies.endswith(b"\r\n421 4.7.0 Too many handshakes\r\n")
+    assert b"Go ahead" not in replies
+    assert exchange.closed
+
+
 @pytest.mark.parametrize("behind", [b"EHLO me\r\n", b"x", b"\x16\x03\x01", b"\r\n"])
 def test_octets_behind_starttls_end_the_session(behind: bytes) -> None:
     exchange = Exchange(starttls=True)

@@ -1,0 +1,76 @@
+"""Whom a message says that it is from: the domains in its From field (RFC 5322 §3.6.2).
+
+Readers show this address to people; the envelope's they never see. What cannot be read without doubt
+counts as nobody's: where two programs read a field differently, somebody is deceived.
+"""
+
+import re
+
+from relay.address import find_domain
+from relay.ingress.head import HEAD_OCTETS, find_values
+
+MOST = 100  # addresses; more than one is rare, and nobody writes together with a hundred others
+
+# RFC 5322 §3.2.2: a comment, without others inside; they are taken off from the inside out.
+_COMMENT = re.compile(rb"\((?:[^()\\]|\\.)*\)")
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')  # §3.2.4
+_DEEPEST = 10
+_ADDRESS = rb"[^<>\s,;:@]+@[^<>\s,;:@]+"
+# §3.4: name-addr. The name may be anything by now; quoted strings have become `_`.
+_NAMED = re.compile(rb"([^<>,;:]*)<\s*(" + _ADDRESS + rb")\s*>")
+_BARE = re.compile(_ADDRESS)
+
+
+def find_authors(head: bytes) -> tuple[str, ...] | None:
+    """Return the domains of the addresses in From (lower case, A-labels).
+
+    ``head``: the header block. None when there is no such field, more than one, or one that cannot
+    be read: §3.6 demands exactly one.
+    """
+    # Beyond that nobody has looked for a second one.
+    fields = list(find_values(head, "From")) if len(head) <= HEAD_OCTETS else []
+    if len(fields) != 1:
+        return None
+    value = _strip(fields[0])
+    if value is None:
+        return None
+    domains: list[str] = []
+    for part in value.split(b","):
+        addresses = _read_mailbox(part.strip())
+        if not addresses or len(domains) + len(addresses) > MOST:
+            return None
+        for address in addresses:
+            domain = find_domain(address)
+            if domain is None:
+                return None
+            domains.append(domain)
+    return tuple(domains)
+
+
+def _read_mailbox(text: bytes) -> list[bytes]:
+    """Return the addresses in it; none when it is no mailbox.
+
+    A name without quotes that is an address itself, as some programs write it, is shown as one.
+    """
+    if _BARE.fullmatch(text):
+        return [text]
+    found = _NAMED.fullmatch(text)
+    if found is None:
+        return []
+    named = found[1].split()
+    in_name = [word for word in named if _BARE.fullmatch(word)]
+    return [*in_name, found[2]] if sum(b"@" in word for word in named) == len(in_name) else []
+
+
+def _strip(value: bytes) -> bytes | None:
+    """Take off quoted strings and comments; None when they do not come out even."""
+    # Quoted strings first: a bracket inside one opens no comment. The other way round a quote in a
+    # comment would be taken for the beginning of a string; then what is left does not come out even.
+    value = _QUOTED.sub(b"_", value)
+    for _ in range(_DEEPEST):
+        value, count = _COMMENT.subn(b" ", value)
+        if not count:
+            break
+    if any(octet in value for octet in b'()"\\'):
+        return None
+    return value
