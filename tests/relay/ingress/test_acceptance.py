@@ -25,7 +25,8 @@ from tests.kit.visit import (
     read_parts,
     split_trace,
     visit,
-)from tests.relay.dkim.made import KnownKeys, make_record
+)
+from tests.relay.dkim.made import KnownKeys, make_record
 from tests.relay.dkim.made import check as check_signature
 
 MESSAGE = b"From: a@acme.example\r\nSubject: Offer\r\n\r\nhello\r\n"
