@@ -55,3 +55,16 @@ async def test_order_holds_across_drawers() -> None:
         names.append(decision.rule.name)
 
     assert names == ["domain", "sender", "tenant", "all"]
+
+
+async def test_order_is_that_of_the_file_however_many_there_are() -> None:
+    """Numbers of rules are kept in sets, which have an order of their own."""
+    others = tuple(Rule(name=f"r{n}", senders=("b@acme.example",)) for n in range(200))
+    for first, second in ((1, 8), (7, 32), (3, 128), (100, 128)):
+        rules = list(others)
+        rules[first] = Rule(name="first", senders=("a@acme.example",))
+        rules[second] = Rule(name="second", recipient_domains=("*",))
+
+        decision = await _make_policy(*rules).decide(Letter().facts)
+
+        assert decision.rule is rules[first]

@@ -1,6 +1,7 @@
 """What rules decide: their order, what they ask for, and what happens when there is no answer."""
 
 import base64
+import threading
 import time
 from typing import Any
 
@@ -373,6 +374,48 @@ async def test_loop_runs_while_a_large_message_is_taken_apart() -> None:
         nursery.cancel_scope.cancel()
 
     assert longest < 0.5
+
+
+async def test_large_messages_take_two_threads_and_no_more() -> None:
+    letter = Letter(*make_mixed(*[("text/plain", f"{n}.txt") for n in range(900)]))
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            # trio names a thread after what it runs.
+            names = [thread.name for thread in threading.enumerate()]
+            most = max(most, sum(name.startswith("read_") for name in names))
+            await trio.sleep(0.001)
+
+    policy = make_policy(read_config(_NAMES))
+    async with trio.open_nursery() as watching:
+        watching.start_soon(watch)
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(policy.decide, letter.facts)
+        watching.cancel_scope.cancel()
+
+    assert most == 2
+
+
+async def test_others_have_their_turn_while_thousands_of_rules_are_asked() -> None:
+    rule = {"header": [{"name": "Subject", "pattern": "bye"}]}
+    policy = make_policy(read_config(*[rule] * 1000))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        assert (await policy.decide(Letter().facts)).rule is None
+        nursery.cancel_scope.cancel()
+
+    assert turns >= 9
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*b", r"^(([a-z])+.)+[A-Z]([a-z])+$"])
