@@ -8,7 +8,6 @@ from relay.config.pattern import Pattern
 from relay.policy.evidence import Evidence
 from tests.kit.rules import Letter
 
-
 _THREADS = trio.CapacityLimiter(1)
 
 
