@@ -16,7 +16,8 @@ OutgateError
     ├── PeerSilent         the far side took longer than the protocol allows
     └── TlsFailed          the handshake, or the verification of the peer, failed
 
-``relay.net.resolver`` adds two of its own, NameNotFound and NameUnavailable.
+``relay.net.resolver`` adds two of its own, NameNotFound and NameUnavailable; ``relay.dkim`` adds
+Unproven.
 """
 
 

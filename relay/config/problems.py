@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay.config.keeping import find_keeping_problems
-from relay.config.rules import find_rule_problems
+from relay.config.rules import find_rule_notices, find_rule_problems
 from relay.config.schema import Config, Delivery, IngressTls, Site, Source, TlsReports
 from relay.config.shapes import DOMAIN, LOCAL, NAME, check_files, check_patterns
 from relay.config.tenants import find_tenant_notices, find_tenant_problems
@@ -21,6 +21,14 @@ def find_problems(config: Config) -> Iterator[str]:
         yield "ingress.listen: expected at least one address"
     if not DOMAIN.fullmatch(config.ingress.hostname.lower()):
         yield f"ingress.hostname: expected a host name, got {config.ingress.hostname!r}"
+    for number, network in enumerate(config.ingress.proxies):
+        try:
+            parse_network(network)
+        except ValueError:
+            yield (
+                f"ingress.proxies[{number}]: expected an address or a network such as "
+                f'"192.0.2.0/24", got {network!r}'
+            )
     yield from _tls_problems(config.ingress.tls)
     yield from find_tenant_problems(config)
     yield from find_rule_problems(config)
@@ -194,6 +202,7 @@ def find_notices(config: Config) -> Iterator[str]:
     if not config.tenant:
         yield "no [[tenant]]: nobody may send, every MAIL will be refused with 550 5.7.1"
     yield from find_tenant_notices(config)
+    yield from find_rule_notices(config)
     if not config.ingress.tls.certificate:
         yield "no [ingress.tls] certificate: STARTTLS is not offered to senders"
     if config.tls_reports.send and not config.tls_reports.dkim_key_file:

@@ -7,6 +7,8 @@ that has as many as one may have. Nothing is lost by either: what has no 250 is 
 """
 
 import math
+import functools
+import ipaddress
 from collections.abc import Callable
 
 import trio
@@ -35,6 +37,18 @@ def find_room(ingress: Ingress, sockets: int) -> int:
     """Return for how many connections there is room with so many sockets, 1 at least."""
     fitting = int((sockets - _SOME) / (1 + _LEAVING))
     return max(1, min(fitting, ingress.max_connections))
+
+
+@functools.lru_cache(maxsize=4096)
+def find_house(client: str) -> str:
+    """Return what counts as one client: an address, or the /64 of an IPv6 address.
+
+    A /64 is what one host gets (RFC 6177 §2, RFC 4291 §2.5.4), with as many addresses as it likes.
+    """
+    address = ipaddress.ip_address(client)
+    if isinstance(address, ipaddress.IPv4Address):
+        return client
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 class Crowd:
@@ -70,7 +84,7 @@ class Crowd:
 
     def make_room(self, client: str) -> bool:
         """See to it that one more of this client fits; False: it must be turned away."""
-        own = self._clients.get(client)
+        own = self._clients.get(find_house(client))
         if own is not None and len(own) >= self._ingress.client_connections:
             fits = self._displace_one_of(own)  # which makes room in the house, too
         elif self.is_full:
@@ -84,9 +98,10 @@ class Crowd:
     def enter(self, guest: Guest) -> None:
         """A session begins, for which there is room."""
         self._all.add(guest, stranger=(stranger := not self._is_near(guest.client)))
-        own = self._clients.get(guest.client)
+        house = find_house(guest.client)
+        own = self._clients.get(house)
         if own is None:
-            own = self._clients[guest.client] = Precedence()
+            own = self._clients[house] = Precedence()
         own.add(guest, stranger=stranger)
 
     def leave(self, guest: Guest) -> None:
@@ -111,11 +126,12 @@ class Crowd:
 
     def _forget(self, guest: Guest) -> None:
         self._all.remove(guest)
-        own = self._clients.get(guest.client)
+        house = find_house(guest.client)
+        own = self._clients.get(house)
         if own is not None:
             own.remove(guest)
             if not len(own):
-                del self._clients[guest.client]
+                del self._clients[house]
 
     def take_counts(self) -> Counts:
         """Return what has been counted, and begin anew."""
@@ -133,7 +149,7 @@ class Crowd:
 
     def may_shake_hands(self, client: str) -> bool:
         """Count a TLS handshake; False when this client address may have none now."""
-        may = self._handshakes.take(client)
+        may = self._handshakes.take(find_house(client))
         self.counts.handshakes += not may
         return may
 

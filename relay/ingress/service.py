@@ -50,8 +50,6 @@ _HEADER_TIME = 5.0
 _HEADERS = 256  # that are waited for at a time
 _OTHER_FILES = 256  # the store's connections, look-ups, programs that are asked, files
 
-_unmap = unmap
-
 
 async def serve(config: Config) -> None:
     """Accept mail until SIGTERM or SIGINT. Raises StartError."""

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import trio
@@ -188,7 +189,8 @@ def _tell(event: _Event) -> str:
         people = ", ".join(event["recipients"])
         tls = event.get("tls") or "in clear"
         origin = f"from {event['client']} ({tls})" if "client" in event else "written by outgate"
-        return f"{event['size']:,} octets <{event['sender']}> -> {people}, {origin}"
+        about = f"{event['size']:,} octets <{event['sender']}> -> {people}, {origin}"
+        return "; ".join([about, *_tell_acceptance(event)])
     if "who" in event:
         return _tell_decision(event)
     if "host" not in event:
@@ -198,6 +200,27 @@ def _tell(event: _Event) -> str:
     tls = f" ({_tell_tls(event)})" if event["address"] else ""
     wait = f"; next try in {format_span(event['wait'])}" if "wait" in event else ""
     return via + host + tls + wait
+
+
+def _tell_acceptance(event: _Event) -> Iterator[str]:
+    """Say by what a message was its tenant's, and what rules made of it."""
+    if proof := event.get("proof"):
+        by = f" of {event['signed_by']}" if "signed_by" in event else ""
+        again = f", seen {event['seen']} times before" if event.get("seen") else ""
+        yield f"{event['tenant']} by {proof}{by}{again}"
+    if "rule" in event:
+        yield f"rule {event['rule']} ({event['reason']})"
+    elif "reason" in event:
+        yield str(event["reason"])
+    for name, scan in event.get("scans", {}).items():
+        details = f" ({scan['details']})" if scan["details"] else ""
+        yield f"{name} says {scan['result']}{details}"
+    if changed := event.get("changed"):
+        yield f"changed: {', '.join(changed)}"
+    if not_changed := event.get("not_changed"):
+        yield f"not changed: {', '.join(not_changed)}"
+    if event.get("archived"):
+        yield "archived"
 
 
 def _tell_tls(event: _Event) -> str:

@@ -349,3 +349,9 @@ def test_example_mentions_every_key(key: str) -> None:
 @pytest.mark.parametrize("key", ["tenant.prioriti", "site.source.rates", "sito.name"])
 def test_a_key_that_is_not_there_is_missed(key: str) -> None:
     assert not _mentions(tomllib.loads(_uncommented()), key.split("."))
+
+
+def test_what_is_no_balancers_network_is_refused() -> None:
+    assert _problems('[ingress]\nproxies = ["192.0.2.0/24", "lb.example"]')[0].startswith(
+        "ingress.proxies[1]: expected an address or a network"
+    )

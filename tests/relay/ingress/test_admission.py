@@ -8,7 +8,7 @@ from relay.config.units import Network
 from relay.ingress import admission
 from relay.ingress.admission import Admission, Refusal
 from relay.ingress.networks.definition import find_networks
-from relay.ingress.service import _unmap
+from relay.net.listen import unmap
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_network_and_domain_together_name_the_tenant(
 
 
 def test_a_mapped_address_is_the_address_itself(door: Admission) -> None:
-    assert isinstance(door.find_tenant(_unmap("::ffff:192.0.2.1"), b"a@acme.example"), Tenant)
+    assert isinstance(door.find_tenant(unmap("::ffff:192.0.2.1"), b"a@acme.example"), Tenant)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_mapped_address_is_the_address_itself(door: Admission) -> None:
     ],
 )
 def test_addresses_as_they_are_shown(address: str, shown: str) -> None:
-    assert _unmap(address) == shown
+    assert unmap(address) == shown
 
 
 @pytest.mark.parametrize("client", ["192.0.2.1", "198.51.100.7", "203.0.113.1", "2001:db8::1"])

@@ -7,7 +7,7 @@ import trio.testing
 from relay.config.schema import Ingress
 from relay.config.units import Octets, Rate, Rates, Seconds
 from relay.ingress.counts import Counts
-from relay.ingress.crowd import Crowd, find_most_sockets, find_room
+from relay.ingress.crowd import Crowd, find_house, find_most_sockets, find_room
 from tests.kit.guest import Guest
 
 
@@ -198,3 +198,17 @@ def test_what_happened_is_told_with_the_setting() -> None:
     assert [line.rpartition("ingress.")[2][:7] for line in lines[1:]] == [
         "client_", "memory)", "proxies",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("client", "house"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2::3", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::3", "2001:db8:1:3::/64"),
+        ("::1", "::/64"),
+    ],
+)
+def test_addresses_of_one_ipv6_network_are_one_client(client: str, house: str) -> None:
+    assert find_house(client) == house

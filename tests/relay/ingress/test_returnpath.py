@@ -14,7 +14,7 @@ from relay.errors import StartError
 from relay.ingress import service as service_module
 from relay.ingress.desk import Desk
 from relay.ingress.returnpath import PATIENCE, REFRESH, ReturnPaths
-from relay.ingress.service import _make_return_paths
+from relay.ingress.service import _make_resolver
 from relay.net.resolver import Resolver
 from tests.kit.nameserver import REFUSED, SERVFAIL, SILENT, Nameserver, Zone, open_nameserver
 from tests.kit.visit import make_config, read_events, visit
@@ -170,5 +170,5 @@ def test_host_without_name_servers_accepts_mail(
 
     monkeypatch.setattr(service_module, "Resolver", fail)
 
-    assert _make_return_paths(make_config(tmp_path)) is None
+    assert _make_resolver(make_config(tmp_path)) is None
     assert "senders' domains are not looked up: no name server" in caplog.text
