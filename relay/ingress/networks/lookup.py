@@ -38,5 +38,5 @@ async def look_up(definition: Definition, resolver: Resolver | None, *, ca_file:
 
 
 async def _merge(networks: tuple[Network, ...]) -> tuple[Network, ...]:
-    # A thread: thousands of networks take a tenth of a second.
+    # A thread: thousands of networks take a quarter of a second.
     return await trio.to_thread.run_sync(merge, networks)

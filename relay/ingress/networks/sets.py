@@ -107,20 +107,25 @@ class NetworkSets:
             return  # the service says so; we go on with what we have
         for one in self._sets.values():
             if not one.definition.is_fixed:
-                self._take_stored(one, listing)
+                await self._take_stored(one, listing)
 
-    def _take_stored(self, one: _Set, listing: Listing) -> None:
+    async def _take_stored(self, one: _Set, listing: Listing) -> None:
         """Take up what is new in the store. An operator may have accepted it: no guard here."""
         good, refused = listing.good.get(one.name), listing.refused.get(one.name)
-        if good is not None and good != one.good and (networks := _use(one, good)):
-            if self._put(one, networks):
-                _log.info("networks of %s: %d, from the store", one.name, len(networks))
-            self._wait(one, listing.now - good.time)
-            one.good = good
+        if good is not None and good != one.good:
+            await self._take_good(one, good, listing.now)
         if refused != one.refused:
             if refused is not None and refused.origin == one.definition.origin:
                 self._wait(one, listing.now - refused.time)
             one.refused = refused
+
+    async def _take_good(self, one: _Set, good: StoredSet, now: float) -> None:
+        # A thread: thousands of networks take half a second.
+        if networks := await trio.to_thread.run_sync(_use, one.definition, good):
+            if self._put(one, networks):
+                _log.info("networks of %s: %d, from the store", one.name, len(networks))
+            self._wait(one, now - good.time)
+            one.good = good
 
     # -- what is published
 
@@ -133,7 +138,7 @@ class NetworkSets:
             one.due = trio.current_time() + AGAIN
             return
         self._wait(one, 0)
-        # A thread: thousands of networks take a tenth of a second.
+        # A thread: thousands of networks take half a second.
         why = await trio.to_thread.run_sync(find_objection, one.networks, found.networks)
         try:
             if why:
@@ -227,9 +232,9 @@ class NetworkSets:
         )
 
 
-def _use(one: _Set, stored: StoredSet) -> tuple[Network, ...]:
+def _use(definition: Definition, stored: StoredSet) -> tuple[Network, ...]:
     """Return the networks of a record, none if it is of no use: of another set, or not ours."""
-    if stored.origin != one.definition.origin:
+    if stored.origin != definition.origin:
         return ()
     try:
         networks = stored.read_networks()

@@ -303,6 +303,9 @@ async def test_run_goes_on(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(process.sets.run)
         await wait_for(process, 1)
+        # What is on its way to the store when time jumps has taken too long.
+        while not (await StoredSets(process.link).read(["partner"])).good:
+            pass
         world.publish(OTHER)
         mock_clock.jump(1.2 * HOUR)
         await wait_for(process, 2)
