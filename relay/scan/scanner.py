@@ -29,6 +29,10 @@ _log = logging.getLogger("outgate.scan")
 PLACES = 8
 
 
+class _CutShort(ScanFailed):
+    """Most of the time went by waiting for a place: the scanner is busy, and may be well."""
+
+
 class Engine(Protocol):
     """A program that scans. Any number of tasks may ask at the same time."""
 
@@ -87,6 +91,9 @@ class Scanner:
         except ScanRefused as error:  # an answer, too
             self._note_answer()
             raise self._fail(str(error)) from error
+        except _CutShort as error:
+            self._breaker.abandon(attempt)
+            raise self._fail(str(error)) from error
         except ScanFailed as error:
             self._note_failure(attempt, str(error))
             raise self._fail(str(error)) from error
@@ -99,12 +106,14 @@ class Scanner:
         return scan
 
     async def _ask(self, inquiry: Inquiry, deadline: float) -> Scan:
+        timeout = self._settings.timeout
+        is_short = deadline - trio.current_time() < timeout / 2
         try:
             with trio.fail_at(deadline):
                 return await self._engine.ask(inquiry)
         except trio.TooSlowError:
-            text = f"no answer within {self._settings.timeout:g} s"
-            raise ScanFailed(text) from None
+            kind = _CutShort if is_short else ScanFailed
+            raise kind(f"no answer within {timeout:g} s") from None
 
     # -- what it is like ----------------------------------------------------------------------
 

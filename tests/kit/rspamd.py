@@ -139,9 +139,12 @@ class Rspamd(Program):
         os.killpg(self.pid, number)
 
     def stop(self) -> None:
-        """End it, frozen or not, and remove its directory."""
+        """End it, frozen or not, and remove its directory.
+
+        Asked kindly it can take ten seconds, and workers would survive a main process that is killed.
+        """
         if self._process is not None and self._process.poll() is None:
-            self.thaw()
+            self.crash()
         super().stop()
         self._home.cleanup()
 

@@ -70,6 +70,7 @@ async def test_nobody_there(tmp_path: Path) -> None:
 async def test_a_full_backlog_is_waited_for(tmp_path: Path, autojump_clock: object) -> None:
     place = Neighbour(path=str(tmp_path / "sock"))
     with socket.socket(socket.AF_UNIX) as listener:
+        listener.settimeout(5)
         listener.bind(place.path)
         listener.listen(0)
         first = await place.connect()
