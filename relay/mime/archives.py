@@ -141,8 +141,9 @@ class _Lister:
         content_kind = find_kind(peek(kind, view, self._budget))
         if not content_kind:
             return
-        claimed = claims_archive(inner)
         depth += content_kind != "tar"
+        # Whoever packs an archive once more has it unpacked, whatever the name.
+        claimed = depth > _DEEPEST or claims_archive(inner)
         content = unpack(kind, view, self._budget) if depth <= _DEEPEST else b""
         yield from self.open(content_kind, content, inner, depth, claimed=claimed)
 

@@ -108,7 +108,7 @@ class _Reader:
         """Return where the parts between the delimiters are."""
         sections: list[tuple[int, int]] = []
         opened: int | None = None  # where the present part begins
-        closed = False
+        closed, ends = False, 0
         # The CRLF in front of the first may be the one that ends the head.
         at = max(0, body - 2)
         while (at := self._octets.find(delimiter, at, end)) >= 0:
@@ -126,8 +126,9 @@ class _Reader:
                     # To some readers nothing comes after the end, to others more parts do.
                     raise Unreadable("a part stands behind the end of its multipart")
                 closed = closed or bool(rest)
+                ends += closed
                 opened = None if closed else min(line_end + 2, end)
-                if len(sections) > self._limits.parts:
+                if len(sections) + ends > self._limits.parts:
                     raise Unreadable(f"it has more than {self._limits.parts} parts")
             at = line_end
         if opened is not None:
