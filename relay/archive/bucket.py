@@ -11,6 +11,7 @@ boto3 is an extra (``pip install 'outgate[s3]'``) and blocks: it is called in th
 import base64
 import contextlib
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,8 @@ def _make_client(s3: S3, timeout: float, threads: int) -> tuple[Any, tuple[type[
         raise StartError(
             "archive.s3 needs boto3, which is not installed: pip install 'outgate[s3]'"
         ) from error
+    # It tells where it has found credentials; what became of a message, we say.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     troubles = (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)
     identity, secret = _read_credentials(s3.credentials_file)
     # Whoever waits for a message gives up after `timeout`; these bound how long its thread goes on.
