@@ -1,6 +1,6 @@
 """What all sessions of a process share, and how it comes about from the configuration."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,11 +22,14 @@ from relay.ingress.tally import TenantSessions
 from relay.net.certificates import Certificates
 from relay.net.resolver import Resolver
 from relay.policy.policy import Policy
-from relay.scan.scanner import make_scanners
+from relay.scan.scanner import Scanner, make_scanners
 from relay.smtp.events import ServerSettings
 from relay.store.link import Link
 from relay.store.queue import Store
 from relay.store.quota import Quotas
+
+
+_CLOSING = 2.0  # seconds for connections to scanners to be closed in
 
 
 class Door(Protocol):
@@ -71,14 +74,20 @@ class Furniture:
     desk: Desk
     networks: NetworkSets
     secrets: Secrets
+    scanners: Mapping[str, Scanner]
 
     async def run(self) -> None:
-        """Keep fresh what changes while we run, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.networks.run)
-            nursery.start_soon(self.secrets.run)
-            if self.desk.return_paths is not None:
-                nursery.start_soon(self.desk.return_paths.run)
+        """Keep fresh what changes while we run, until cancelled; then close what is open."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.networks.run)
+                nursery.start_soon(self.secrets.run)
+                if self.desk.return_paths is not None:
+                    nursery.start_soon(self.desk.return_paths.run)
+        finally:
+            with trio.move_on_after(_CLOSING, shield=True):
+                for scanner in self.scanners.values():
+                    await scanner.aclose()
 
 
 def furnish(
@@ -98,6 +107,7 @@ def furnish(
     networks = NetworkSets(config, resolver, link, events)
     secrets = Secrets(config.tenant)
     admission = Admission(config, networks)
+    scanners = make_scanners(config, events)
     acceptance = Acceptance(
         config=config,
         store=store,
@@ -105,7 +115,7 @@ def furnish(
         judge=Judge(admission, secrets, Keys(resolver) if resolver else None, Seals()),
         quotas=Quotas(link),
         sessions=TenantSessions(),
-        policy=Policy(config, make_scanners(config, events)),
+        policy=Policy(config, scanners),
         archive=open_archive(config),
         signers=dict(_load_signers(config.tenant)),
     )
@@ -119,7 +129,7 @@ def furnish(
         door=door,
         return_paths=ReturnPaths(resolver) if resolver else None,
     )
-    return Furniture(desk, networks, secrets)
+    return Furniture(desk, networks, secrets, scanners)
 
 
 def make_settings(config: Config) -> ServerSettings:

@@ -19,6 +19,7 @@ import socket
 
 import trio
 
+from relay.audit.trail import open_trail
 from relay.config import Config
 from relay.config.units import parse_network
 from relay.errors import PeerClosed, StartError, StoreError, StoreUnavailable
@@ -58,14 +59,18 @@ async def serve(config: Config) -> None:
     try:
         for weakness in await require_durability(link, level=config.store.durability):
             _log.warning("the store can lose acknowledged mail: %s", weakness)
-        service = _make_service(config, link, tls)
-        await service.run()
+        events = EventLog(config.log.events, open_trail(config, "ingress", link))
+        try:
+            await _make_service(config, link, events, tls).run()
+        finally:
+            events.close()
     finally:
         await link.aclose()
 
 
-def _make_service(config: Config, link: Link, tls: Certificates | None) -> "IngressService":
-    events = EventLog(config.log.events)
+def _make_service(
+    config: Config, link: Link, events: EventLog, tls: Certificates | None
+) -> "IngressService":
     service = IngressService(config, Store(link, config), events, room=_find_room(config))
     resolver = _make_resolver(config)
     service.furniture = furnish(config, link, events, service, tls=tls, resolver=resolver)
@@ -133,6 +138,9 @@ class IngressService:
         """Return the reply to MAIL while no message can be taken; None when all is well."""
         if self.stopping:
             return 421, "4.3.2", "Service going down, try again"
+        if self._trouble is None and self.events.trouble:
+            # What would be missing from the audit trail is not accepted (relay/audit/trail.py).
+            return 451, "4.3.0", "Cannot take messages now, try again later"
         return self._trouble
 
     async def run(self) -> None:
