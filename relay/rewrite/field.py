@@ -35,7 +35,7 @@ def _fold(name: str, words: list[str]) -> list[str]:
     lines = []
     line = name + ":"
     for word in words:
-        if len(line) + 1 + len(word) > _LINE and line.strip():
+        if len(line) + 1 + len(word) > _LINE and line != name + ":":
             lines.append(line + "\r\n")
             line = ""
         line += " " + word
