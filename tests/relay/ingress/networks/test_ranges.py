@@ -196,3 +196,12 @@ async def test_server_that_does_not_answer(site: Site, mock_clock: MockClock) ->
         while not site.web.requests:
             await trio.lowlevel.checkpoint()
         mock_clock.jump(ranges.FETCH_FOR + 1)
+
+
+async def test_what_goes_on_for_ever_is_not_read_to_its_end(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "FETCH_FOR", 3.0)
+    answer = Answer(b" " * (40 * 600_000), piece=600_000, pause=0.1, is_chunked=True)
+
+    assert f"more than {MAX_OCTETS} octets" in await site.fail(answer)
