@@ -97,7 +97,14 @@ def is_operators(name: str) -> bool:
 
 def list_days(path: Path) -> list[str]:
     """Return the days that a chain has files of, oldest first. Raises OSError."""
-    return sorted(file.stem for file in path.glob("*.jsonl") if _DAY.fullmatch(file.stem))
+    return sorted(file.stem for file in path.glob("*.jsonl") if _is_day(file.stem))
+
+
+def _is_day(name: str) -> bool:
+    try:
+        return bool(_DAY.fullmatch(name)) and find_end(name) > 0
+    except ValueError:
+        return False
 
 
 def find_file(path: Path, day: str) -> Path:
@@ -108,11 +115,14 @@ def find_file(path: Path, day: str) -> Path:
 def read_lines(file: Path, limit: int) -> Iterator[bytes]:
     """Yield the lines of a file, each with its line end, or without: torn, or longer than ``limit``.
 
+    It ends where the file ended at the beginning: who writes it now must not be run after for ever.
     Raises OSError.
     """
     with file.open("rb", buffering=1 << 20) as stream:
+        left = os.fstat(stream.fileno()).st_size
         readline = stream.readline
-        while line := readline(limit):
+        while left > 0 and (line := readline(min(left, limit))):
+            left -= len(line)
             yield line
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 import msgspec
 
 from relay.audit.chain import find_file, list_days, read_lines
-from relay.audit.line import MAX_LINE, START, Head, find_head, make_beginning, read_beginning
+from relay.audit.line import (
+    MAX_LINE,
+    START,
+    UNREADABLE,
+    Head,
+    find_head,
+    make_beginning,
+    read_beginning,
+)
 from relay.audit.seal import Book, is_seal
 
 _MARK = b'"event":"torn",'
@@ -85,7 +93,7 @@ def _take_half(end: End, content: bytes) -> None:
     if begun is not None and (end.head is START or begun == (end.head.n + 1, end.head.hash)):
         try:
             msgspec.json.decode(content)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             pass
         else:
             _take(end, begun, content)

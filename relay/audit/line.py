@@ -11,9 +11,13 @@ from binascii import hexlify
 from hashlib import sha256
 from typing import NamedTuple
 
+import msgspec
+
 ZEROS = b"0" * 64
 # Nothing that we write is longer than what a trail holds in memory (trail.py); nothing else is read.
 MAX_LINE = 16 << 20
+# What reading JSON raises when somebody has changed it.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _BEGINNING = re.compile(rb'\{"n":([1-9][0-9]{0,17}),"prev":"([0-9a-f]{64})",')
 

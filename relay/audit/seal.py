@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from relay.audit.line import UNREADABLE
 from relay.errors import StartError
 
 LEAST_KEY = 32  # octets: as many as the hash has (RFC 2104 §3)
@@ -78,7 +79,7 @@ def _sign(seal: Seal, key: bytes) -> str:
 
 def is_signed(seal: Seal, keys: Sequence[bytes]) -> bool:
     """Tell whether one of the keys has signed it."""
-    return any(hmac.compare_digest(seal.hmac, _sign(seal, key)) for key in keys)
+    return any(hmac.compare_digest(seal.hmac.encode(), _sign(seal, key).encode()) for key in keys)
 
 
 def make_event(seal: Seal) -> bytes:
@@ -96,7 +97,7 @@ def read_seal(line: bytes) -> Seal | None:
     """Read the line of a seal; None when it cannot be read."""
     try:
         return msgspec.json.decode(line, type=Seal)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
 
 

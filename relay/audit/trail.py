@@ -100,6 +100,11 @@ class Trail:
         self._written = end.head
 
     @property
+    def open_day(self) -> str:
+        """The day whose lines no seal accounts for yet; "" when there are none."""
+        return self._day if self._book.lines else ""
+
+    @property
     def _head(self) -> Head:
         return Head(self._n, self._hash)
 
@@ -185,6 +190,7 @@ class Trail:
             _log.error("%s; no mail is accepted until it can", self._told)
         elif told and not self._told:
             _log.warning("the audit trail in %s can be written again", self._path)
+        if not self._told and (told or self._missed):
             missed, self._missed = self._missed, 0
             # What the kernel could not sync it may have forgotten, however well the next sync goes.
             event = {"event": "missed", "time": self._clock(), "lines": missed, "text": told}
@@ -215,8 +221,11 @@ class Trail:
     def close(self) -> None:
         """Write and sync the last, and give the chain up. Nothing may be written any more."""
         self.flush()
+        self.flush()  # what the first had to say about trouble
         self.sync()
         self.beacon.send_last()
+        if self._octets or self._missed:
+            _log.error("%s: what it should have held of the last events is lost", self._path)
         self._release()
 
 

@@ -132,6 +132,15 @@ _COMMANDS = {
         ),
         prints_state=True,
     ),
+    "audit": _Command(
+        "verify the audit trail, export a tenant's part of it, seal it, take away what is old",
+        (
+            "outgate audit verify -c outgate.toml",
+            "outgate audit export --tenant acme --from 2026-01-01 --to 2026-01-31 --output acme.jsonl",
+            "outgate audit purge --dry-run",
+        ),
+        prints_state=True,
+    ),
     "suppressed": _Command(
         "list recipients that are not tried any more, or let one be tried again",
         ("outgate suppressed", "outgate suppressed --lift bob@example.com --why 'he is back'"),
