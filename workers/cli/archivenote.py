@@ -11,10 +11,9 @@ from workers.cli.page import warn
 
 
 def write_event(decided: Decision, name: str, **facts: object) -> bytes:
-    """Write an event to the log now, and return it. Blocks for a moment."""
+    """Write an event now, and return it. Blocks. Raises StartError when it cannot be kept."""
     event = decided.make_event(name, **facts)
-    decided.events.write(event)
-    decided.events.flush()
+    decided.write(event)
     return event
 
 
