@@ -72,6 +72,15 @@ What becomes of the archive's copies is an operator's decision (``who``, ``why``
                 (``count``), and from where (``copy``: directory, s3). A purge that was cut short
                 tells the rest again
 
+The audit trail (relay/audit) has the same events, and some of its own. They are not in the log:
+
+    event       command     a command of an operator, before it does anything: command, asked, who, why
+                seal        the end of a day
+                torn        the line before is half: its process died
+                missed      the trail could not be written for a while (``text``): how many lines are
+                            not there
+                purged      days of a chain were taken away (this one is in the log, too)
+
 The same lines are kept in the store for a while, as the message's story (``outgate explain``);
 an operator's decision stands in the story of each message that it was about, too, unless whole queues
 were retried.

@@ -110,3 +110,49 @@ def test_stdout_is_a_log_too() -> None:
     )
 
     assert done.stdout == b"{}\n"
+
+
+class Trail:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.trouble = ""
+        self.told: list[object] = []
+
+    def write(self, event: bytes) -> None:
+        self.told.append(event)
+
+    def flush(self) -> None:
+        self.told.append("flush")
+
+    async def run(self) -> None:
+        self.told.append("run")
+
+    def close(self) -> None:
+        self.told.append("close")
+
+
+async def test_the_trail_has_what_the_log_has(
+    path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    trail = Trail()
+    log = EventLog(str(path), trail)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.run)
+        log.write(b'{"n":1}')
+        await trio.sleep(0.3)
+        nursery.cancel_scope.cancel()
+    log.close()
+
+    assert read(path) == [{"n": 1}]
+    assert [one for one in trail.told if one != "flush"] == [b'{"n":1}', "run", "close"]
+    assert trail.told.count("flush") >= 2
+
+
+def test_a_trail_in_trouble_is_the_log_s_trouble(path: Path) -> None:
+    trail = Trail()
+    assert EventLog(str(path)).trouble == ""
+    log = EventLog(str(path), trail)
+    assert log.trouble == ""
+    trail.trouble = "no space"
+    assert log.trouble == "no space"

@@ -193,6 +193,20 @@ def test_seals_of_before_there_was_a_key_are_vouched_for_by_the_store(tmp_path: 
     assert verify(tmp_path).is_sound
 
 
+def test_a_seal_that_the_store_does_not_know(copy: Copy) -> None:
+    seals = {NAME: {DAYS[0]: Head(5, b"f" * 64)}}
+    assert say(check(copy.base, Known(seals=seals))) == [
+        "the seal was changed: the store knows another"
+    ]
+
+
+def test_a_seal_that_the_store_knows_and_the_files_have_not(copy: Copy) -> None:
+    seals = {NAME: {"2025-12-31": Head(1, b"f" * 64)}}
+    assert say(check(copy.base, Known(seals=seals))) == [
+        "the store knows of a seal of 2025-12-31, line 1, that is not there"
+    ]
+
+
 def test_an_old_key_still_verifies(tmp_path: Path) -> None:
     write_days(tmp_path, (2, 2), key=b"o" * 32)
     assert verify(tmp_path, keys=[KEY, b"o" * 32]).is_sound
