@@ -6,9 +6,9 @@ turned away only when all are at work. The same goes, among its own sessions, fo
 that has as many as one may have. Nothing is lost by either: what has no 250 is still the sender's.
 """
 
-import math
 import functools
 import ipaddress
+import math
 from collections.abc import Callable
 
 import trio

@@ -28,7 +28,6 @@ from relay.store.link import Link
 from relay.store.queue import Store
 from relay.store.quota import Quotas
 
-
 _CLOSING = 2.0  # seconds for connections to scanners to be closed in
 
 
@@ -117,7 +116,7 @@ def furnish(
         sessions=TenantSessions(),
         policy=Policy(config, scanners),
         archive=open_archive(config),
-        signers=dict(_load_signers(config.tenant)),
+        signers=dict(load_signers(config.tenant)),
     )
     desk = Desk(
         config=config,
@@ -147,7 +146,8 @@ def make_settings(config: Config) -> ServerSettings:
     )
 
 
-def _load_signers(tenants: Sequence[Tenant]) -> Iterator[tuple[str, Sequence[Signer]]]:
+def load_signers(tenants: Sequence[Tenant]) -> Iterator[tuple[str, Sequence[Signer]]]:
+    """Yield each tenant's name with what signs for it. Raises StartError."""
     for number, tenant in enumerate(tenants):
         path = f"tenant[{number}].dkim"
         yield (

@@ -29,7 +29,7 @@ from relay.ingress.desk import Desk, Furniture, furnish
 from relay.ingress.renewal import Renewal
 from relay.ingress.session import Session
 from relay.net.certificates import Certificates, load_certificates
-from relay.net.listen import accept_loop, allow_files, open_listener, unmap
+from relay.net.listen import accept_loop, allow_files, open_listener
 from relay.net.proxyheader import receive_header
 from relay.net.resolver import Resolver
 from relay.net.stream import Stream
@@ -147,6 +147,8 @@ class IngressService:
         """Listen and serve. Raises StartError when an address cannot be had."""
         listeners = self._open_listeners()
         try:
+            # Sets without a seed: nobody is to be turned away for their sake if the store knows them.
+            await self.furniture.networks.read_store()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.events.run)
                 nursery.start_soon(self._watch_store)

@@ -168,7 +168,8 @@ class Session:
         candidates = self._find_candidates(mail)
         if isinstance(candidates, Refusal):
             self._desk.acceptance.report_refusal(draft, self._peer, candidates)
-            self._smtp.refuse(550, "5.7.1", candidates.text)
+            code, status = (451, "4.7.1") if candidates.temporary else (550, "5.7.1")
+            self._smtp.refuse(code, status, candidates.text)
             return
         draft.candidates = candidates
         if (domain := await self._find_null_mx(mail)) is not None:

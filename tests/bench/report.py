@@ -15,6 +15,7 @@ from tests.bench.throughput import Load, Run
 from tests.bench.tls.figures import Tls
 
 _RATIO = {4096: 2.0, 102_400: 1.3}  # outgate : Postfix, at least
+_PROVEN_RATIO = 1.5  # with tenants, proof and trail : Postfix without any of that, at least
 _PER_SESSION = 40.0  # KiB, at most
 _IN_FLIGHT = 2.5  # peak of resident memory to bytes in flight, at most
 _P99 = 1.0  # seconds, at most
@@ -69,6 +70,7 @@ class Report:
     def promises(self) -> Iterator[Promise]:
         """Yield what was promised, with the figure, and whether it holds."""
         yield from self._speed_promises()
+        yield from self._proof_promises()
         yield from self._memory_promises()
         yield from self.tls.promises()
         for figures in self.parts.values():
@@ -81,6 +83,15 @@ class Report:
                 yield Promise(
                     f"{name_load(load)}: {ratio:.2f} x Postfix as installed (at least {wanted})",
                     ratio >= wanted,
+                )
+
+    def _proof_promises(self) -> Iterator[Promise]:
+        for load, ratio in self.ratios(of="outgate-proven").items():
+            if not load.reuse and load.size in _RATIO:
+                yield Promise(
+                    f"{name_load(load)}, each proven by DKIM, audit trail on: {ratio:.2f} x Postfix "
+                    f"as installed, without that (at least {_PROVEN_RATIO})",
+                    ratio >= _PROVEN_RATIO,
                 )
 
     def _memory_promises(self) -> Iterator[Promise]:
@@ -102,13 +113,13 @@ class Report:
                 self.large.p99 <= _P99,
             )
 
-    def ratios(self, system: str = "postfix") -> dict[Load, float]:
-        """Return outgate's median rate to that of ``system``, for each load that both have run."""
+    def ratios(self, system: str = "postfix", *, of: str = "outgate") -> dict[Load, float]:
+        """Return the median rate of ``of`` to that of ``system``, for each load that both have run."""
         groups = group(self.runs)
         return {
             load: _median(outgate) / _median(theirs)
             for (name, load), outgate in groups.items()
-            if name == "outgate" and (theirs := groups.get((system, load)))
+            if name == of and (theirs := groups.get((system, load)))
         }
 
     def show(self, console: Console) -> None:

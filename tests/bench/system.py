@@ -1,10 +1,12 @@
 """The systems that the load goes through: nothing, Postfix, outgate."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from tests.bench.process import Naming, name_outgate, name_postfix, read_peak, tree
+from tests.bench.proven import open_names
 from tests.kit.gateway import Gateway
 from tests.kit.postfix import Postfix
 
@@ -22,6 +24,7 @@ class Running:
     naming: Naming
     read_log: Callable[[], str]
     check: Callable[[int], None]  # after so many messages: raises BenchFailed if one is missing
+    proven: bool = False  # messages must be signed by tests.bench.proven
 
     def peaks(self) -> dict[str, int]:
         """Return the peak of resident memory by name, KiB; the largest where a name is shared."""
@@ -95,6 +98,61 @@ def open_outgate(sink_port: int) -> Iterator[Running]:
         )  # fmt: skip
 
 
+_PROOF = """\
+proof = ["dkim"]
+align_from = true
+messages = ["100000/s", "900000000/d"]
+"""
+# One that it must be asked about, and that is not about this mail; and the trail.
+_RULES = """\
+[[rule]]
+name = "no-offers"
+action = "reject"
+[[rule.header]]
+name = "Subject"
+pattern = "special offer"
+[audit]
+directory = "audit"
+[dns]
+nameservers = ["{names}"]
+"""
+
+
+@contextmanager
+def open_outgate_proven(sink_port: int) -> Iterator[Running]:
+    """The same with all that tells whose mail it is, and what became of it.
+
+    Each message proves its tenant by DKIM, has its From looked at, is counted in the tenant's quota,
+    goes by a rule, and leaves its lines in the audit trail.
+    """
+    with (
+        open_names() as names,
+        Gateway({"*": sink_port}, tenant=_PROOF, tables=_RULES.format(names=names)) as gateway,
+    ):
+        yield Running(
+            gateway.port, gateway.pid, name_outgate, gateway.read_output,
+            lambda count: _check_trail(gateway, count), proven=True,
+        )  # fmt: skip
+
+
+def _check_trail(gateway: Gateway, count: int) -> None:
+    """Beside the ledger: each message was proven by its signature, and stands in the trail."""
+    check_ledger(gateway, count)
+    deadline = time.monotonic() + 5  # it is written four times a second
+    while (proven := _count_proven(gateway)) != count:
+        if time.monotonic() > deadline:
+            raise BenchFailed(f"{count} messages sent, {proven} in the trail are proven by DKIM")
+        time.sleep(0.1)
+
+
+def _count_proven(gateway: Gateway) -> int:
+    return sum(
+        b'"event":"accepted"' in line and b'"proof":"dkim"' in line
+        for path in (gateway.directory / "audit").rglob("*.jsonl")
+        for line in path.read_bytes().splitlines()
+    )
+
+
 def check_ledger(gateway: Gateway, count: int) -> None:
     """Raise BenchFailed unless so many messages were accepted, and all are delivered."""
     ledger = gateway.wait_ledger(count)
@@ -107,4 +165,5 @@ SYSTEMS: dict[str, Callable[[int], AbstractContextManager[Running]]] = {
     "postfix": open_postfix,
     "outgate": open_outgate,
     "postfix-tuned": open_postfix_tuned,
+    "outgate-proven": open_outgate_proven,
 }

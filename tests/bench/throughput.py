@@ -1,13 +1,16 @@
 """Messages a second from smtp-source through a system to smtp-sink, and what they cost."""
 
+import contextlib
 import os
 import subprocess
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.bench.process import count_cpu, read, read_busy
 from tests.bench.progress import Progress
+from tests.bench.proven import write_message
 from tests.bench.system import SYSTEMS, BenchFailed, Running
 from tests.kit.sink import Sink, source_command
 
@@ -45,11 +48,16 @@ class Run:
 
 def measure(name: str, load: Load, progress: Progress) -> Run:
     """Run one load through a fresh instance of one system. Raises BenchFailed."""
-    with Sink() as sink, SYSTEMS[name](sink.port) as system:
+    with (
+        Sink() as sink,
+        SYSTEMS[name](sink.port) as system,
+        write_message(load.size) if system.proven else contextlib.nullcontext() as message,
+    ):
         try:
             # Python imports, Postfix starts its processes, everybody opens connections.
-            _Sending(system, sink, Load(load.size, _WARM_UP, load.reuse)).watch(progress)
-            run = _measure_once(name, system, sink, load, progress)
+            warm_up = Load(load.size, _WARM_UP, load.reuse)
+            _Sending(system, sink, warm_up, message).watch(progress)
+            run = _measure_once(name, system, sink, load, message, progress)
             system.check(_WARM_UP + load.count)
             if sink.count != _WARM_UP + load.count:
                 raise BenchFailed(f"the sink has {sink.count - _WARM_UP} of {load.count} messages")
@@ -58,10 +66,12 @@ def measure(name: str, load: Load, progress: Progress) -> Run:
     return run
 
 
-def _measure_once(name: str, system: Running, sink: Sink, load: Load, progress: Progress) -> Run:
+def _measure_once(
+    name: str, system: Running, sink: Sink, load: Load, message: Path | None, progress: Progress
+) -> Run:
     cpu, sink_cpu = count_system(system), read_cpu(sink.pid)
     busy, ours = read_busy(), time.process_time()
-    sending = _Sending(system, sink, load)
+    sending = _Sending(system, sink, load, message)
     sending.watch(progress)
     spent, busy, ours = count_system(system), read_busy() - busy, time.process_time() - ours
     spent.subtract(cpu)
@@ -82,7 +92,7 @@ def _measure_once(name: str, system: Running, sink: Sink, load: Load, progress: 
 class _Sending:
     """One smtp-source at work, watched until the sink has everything."""
 
-    def __init__(self, system: Running, sink: Sink, load: Load) -> None:
+    def __init__(self, system: Running, sink: Sink, load: Load, message: Path | None) -> None:
         self.seconds = 0.0  # until the last arrival
         self.accept_seconds = 0.0  # until the last 250
         self.source_cpu = 0.0
@@ -91,7 +101,7 @@ class _Sending:
         self._first = sink.count
         command = source_command(
             system.port, count=load.count, size=load.size, reuse=load.reuse,
-            sender="sender@acme.example", recipient="recipient@dest.example",
+            sender="sender@acme.example", recipient="recipient@dest.example", message=message,
         )  # fmt: skip
         self._begun = time.monotonic()
         self._source = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)

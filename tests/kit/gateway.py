@@ -28,6 +28,7 @@ processes = 1
 name = "acme"
 domains = ["acme.example"]
 networks = ["127.0.0.0/8"]
+{tenant}
 [[source]]
 name = "a"
 address = "127.0.0.11"
@@ -71,9 +72,9 @@ class Ledger:
 class Gateway(Program):
     """One running ``outgate up``; also a context manager.
 
-    ``routes`` maps a recipient domain (or pattern) to a port on 127.0.0.1. ``ingress``, ``store``
-    and ``delivery`` are lines for those tables, ``tables`` whole tables, all TOML. The tenant is
-    acme.example, from loopback; the sources are 127.0.0.11 to 13.
+    ``routes`` maps a recipient domain (or pattern) to a port on 127.0.0.1. ``ingress``, ``store``,
+    ``delivery`` and ``tenant`` are lines for those tables, ``tables`` whole tables, all TOML. The
+    tenant is acme.example, from loopback; the sources are 127.0.0.11 to 13.
     """
 
     name = "outgate up"
@@ -87,6 +88,7 @@ class Gateway(Program):
         ingress: str = "",
         store: str = "",
         delivery: str = "processes = 1",
+        tenant: str = "",
         tables: str = "",
     ) -> None:
         super().__init__()
@@ -98,6 +100,7 @@ class Gateway(Program):
                 ingress=ingress,
                 store=store,
                 delivery=delivery,
+                tenant=tenant,
                 tables=tables,
                 routes="".join(_ROUTE.format(pattern=d, port=p) for d, p in routes.items()),
             )

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 from tests.kit.program import Program
 
@@ -64,15 +65,23 @@ class Sink(Program):
 
 
 def source_command(
-    port: int, *, count: int, size: int, sender: str, recipient: str, reuse: bool = False
+    port: int,
+    *,
+    count: int,
+    size: int,
+    sender: str,
+    recipient: str,
+    reuse: bool = False,
+    message: Path | None = None,
 ) -> list[str]:
     """Return an smtp-source command: ``count`` messages of ``size`` octets over 20 sessions.
 
-    ``reuse`` keeps the sessions; otherwise each message has a connection of its own.
+    ``message``: a file with what each is to be, lines ending in LF, instead. ``reuse`` keeps the sessions; otherwise each message has a connection of its own.
     """
     keep = ["-d"] if reuse else []
+    content = ["-l", str(size)] if message is None else ["-F", str(message)]
     return [
-        "smtp-source", *keep, "-s", "20", "-m", str(count), "-l", str(size),
+        "smtp-source", *keep, "-s", "20", "-m", str(count), *content,
         "-M", "client.example.net", "-f", sender, "-t", recipient, f"127.0.0.1:{port}",
     ]  # fmt: skip
 

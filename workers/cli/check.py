@@ -6,10 +6,12 @@ import json
 import os
 from collections.abc import Iterator
 
+from relay.archive.seal import read_keys
 from relay.config import Config, find_notices, load
 from relay.config.schema import IngressTls
 from relay.dkim.sign import load_signer
 from relay.errors import CertificateRefused, ConfigError, StartError
+from relay.ingress.desk import load_signers
 from relay.net.certificates import Certificate, list_pairs, load_pair, read_certificate
 from workers.site import find_notices as find_site_notices
 from workers.tls.pkix import Authorities
@@ -39,7 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _load(path: str | None, name: str) -> Config:
     config = load(path)
-    if problems := [*find_tls_problems(config.ingress.tls), *_find_worker_problems(config)]:
+    if problems := [
+        *find_tls_problems(config.ingress.tls),
+        *_find_ingress_problems(config),
+        *_find_worker_problems(config),
+    ]:
         raise ConfigError([f"{name}: {problem}" for problem in problems])
     return config
 
@@ -57,6 +63,19 @@ def find_tls_problems(tls: IngressTls) -> list[str]:
         except CertificateRefused as error:
             problems.append(str(error))
     return problems
+
+
+def _find_ingress_problems(config: Config) -> Iterator[str]:
+    """Read the keys that an ingress will read."""
+    try:
+        for _ in load_signers(config.tenant):
+            pass
+    except StartError as error:
+        yield str(error)
+    try:
+        read_keys(config.archive.key_file)
+    except StartError as error:
+        yield str(error)
 
 
 def _find_worker_problems(config: Config) -> Iterator[str]:

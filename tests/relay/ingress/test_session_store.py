@@ -243,3 +243,17 @@ async def test_trouble_is_told_at_mail(desk: Desk) -> None:
         assert await client.say(b"MAIL FROM:<a@acme.example>") == b"452 4.3.1 Out of space\r\n"
         door.trouble = None
         await client.open_transaction()
+
+
+async def test_while_a_set_of_networks_is_not_known_its_senders_come_again(
+    tmp_path: Path, store: Store
+) -> None:
+    """It has no seed, and nobody has published it to us yet: that is no reason to bounce mail."""
+    tables = {
+        "network": [{"name": "partner", "spf": "_spf.partner.example"}],
+        "tenant": [{"name": "acme", "domains": ["acme.example"], "networks": ["partner"]}],
+    }
+    desk = make_desk(make_config(tmp_path, tables=tables), store)
+    async with visit(desk) as client:
+        await client.say(b"EHLO me.test")
+        assert (await client.say(b"MAIL FROM:<a@acme.example>"))[:9] == b"451 4.7.1"

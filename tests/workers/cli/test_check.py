@@ -195,3 +195,26 @@ def test_what_is_probably_not_meant_is_said(
     said = capsys.readouterr().out
     assert "site[0] (gogle) has neither mx nor domains" in said
     assert "tls_reports.dkim_key_file is not set" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            (
+                "[[tenant]]\nname='a'\ndomains=['a.example']\n[[tenant.dkim]]\ndomain='a.example'\n"
+                "selector='s'\nkey_file='broken.pem'"
+            ),
+            "tenant[0].dkim[0].key_file: cannot use ",
+        ),
+        ("[archive]\ndirectory='kept'\nkey_file='broken.pem'", "archive.key_file"),
+    ],
+)
+def test_keys_that_the_ingress_will_read_are_read(
+    write: Callable[..., Path], capsys: pytest.CaptureFixture[str], more: str, said: str
+) -> None:
+    path = write(more=more)
+    (path.parent / "broken.pem").write_text("no key")
+
+    assert main(["check", "-c", str(path)]) == 2
+    assert said in capsys.readouterr().err
