@@ -12,3 +12,9 @@ def test_the_configuration_for_compose_is_valid() -> None:
     assert config.state_dir == "/var/lib/outgate"
     assert config.log.events == "stdout"
     assert config.ingress.listen[0].host == "0.0.0.0"
+
+
+def test_it_is_no_open_relay_for_googles_customers() -> None:
+    config = load(str(_DEPLOY / "outgate.compose.toml"), environment={})
+
+    assert all(tenant.proof for tenant in config.tenant if "google" in tenant.networks)
