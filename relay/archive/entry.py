@@ -106,7 +106,7 @@ def decode_entry(line: bytes) -> Entry:
     """Read what ``encode_entry`` wrote. Raises ArchiveDamaged."""
     try:
         entry = _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArchiveDamaged(f"its first line is no entry ({error})") from error
     if entry.format > FORMAT:
         raise ArchiveDamaged(

@@ -103,7 +103,7 @@ async def _read(vault: Vault, name: str) -> Hold | None:
         return None
     try:
         hold = _decode(octets)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArchiveDamaged(
             f"{vault.title}: {_find_object(name)} cannot be read ({error}); "
             "nothing is purged until it is repaired, or removed"

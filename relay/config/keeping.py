@@ -6,7 +6,7 @@ from pathlib import Path
 from relay.audit.seal import find_key_fault, split_keys
 from relay.config.archive import find_archive_problems
 from relay.config.schema import Audit, Config
-from relay.config.shapes import check_files
+from relay.config.shapes import check_files, is_file
 
 
 def find_keeping_problems(config: Config) -> Iterator[str]:
@@ -21,7 +21,7 @@ def _audit_problems(audit: Audit) -> Iterator[str]:
     if audit.retention < 0:
         yield f"audit.retention: expected a time, or 0 for ever, got {audit.retention}"
     yield from check_files("audit", key_file=audit.key_file)
-    if not audit.key_file or not Path(audit.key_file).is_file():
+    if not audit.key_file or not is_file(audit.key_file):
         return
     try:
         keys = split_keys(Path(audit.key_file).read_bytes())

@@ -7,7 +7,7 @@ expected; nothing listens before this has passed.
 import os
 import socket
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -41,8 +41,10 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Confi
         document = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not UTF-8; not TOML; a number of more digits than Python reads
         raise ConfigError([f"{path}: is not TOML: {error}"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{path}: is not TOML that can be read: nested too deep"]) from error
     try:
         return read(document, base=Path(path).resolve().parent, environment=environment)
     except ConfigError as error:
@@ -51,13 +53,25 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Confi
 
 def read(document: dict[str, object], *, base: Path, environment: Mapping[str, str]) -> Config:
     """Check a parsed document and fill in what depends on the machine. Raises ConfigError."""
-    if problems := list(find_mismatches(document, Config)):
-        raise ConfigError(problems)
+    _refuse(find_mismatches(document, Config))
     config = msgspec.convert(document, Config, dec_hook=_decode)
     config = _complete(config, base=base, environment=environment)
-    if problems := list(find_problems(config)):
-        raise ConfigError(problems)
+    _refuse(find_problems(config))
     return config
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    """Raise ConfigError if there are problems: each a line, whatever is quoted in it."""
+    if lines := list(map(_escape, problems)):
+        raise ConfigError(lines)
+
+
+def _escape(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 class _Sites(Section, frozen=True):
@@ -71,12 +85,10 @@ def read_sites(document: dict[str, object]) -> tuple[Site, ...]:
 
     Raises ConfigError.
     """
-    if problems := list(find_mismatches(document, _Sites)):
-        raise ConfigError(problems)
+    _refuse(find_mismatches(document, _Sites))
     found = msgspec.convert(document, _Sites, dec_hook=_decode)
     sites = tuple(map(_normalise, found.site))
-    if problems := list(find_site_problems(sites)):
-        raise ConfigError(problems)
+    _refuse(find_site_problems(sites))
     return sites
 
 

@@ -2,12 +2,11 @@
 
 import ipaddress
 from collections.abc import Iterator
-from pathlib import Path
 
 from relay.config.keeping import find_keeping_problems
 from relay.config.rules import find_rule_notices, find_rule_problems
 from relay.config.schema import Config, Delivery, IngressTls, Site, Source, TlsReports
-from relay.config.shapes import DOMAIN, LOCAL, NAME, check_files, check_patterns
+from relay.config.shapes import DOMAIN, LOCAL, NAME, check_files, check_patterns, is_file, write_key
 from relay.config.tenants import find_tenant_notices, find_tenant_problems
 from relay.config.units import Seconds, parse_network, parse_proxy
 
@@ -91,7 +90,7 @@ def _delivery_problems(delivery: Delivery) -> Iterator[str]:
             f"delivery.delay_notice: expected less than delivery.expire ({delivery.expire} "
             f"seconds), or 0 for never, got {delivery.delay_notice}"
         )
-    if delivery.ca_file and not Path(delivery.ca_file).is_file():
+    if delivery.ca_file and not is_file(delivery.ca_file):
         yield f"delivery.ca_file: no such file: {delivery.ca_file}"
     for number, entry in enumerate(delivery.prohibited_hosts):
         try:
@@ -167,15 +166,17 @@ def _source_problems(config: Config) -> Iterator[str]:
             yield f"source[{number}].ehlo: expected a host name, got {source.ehlo!r}"
         yield from _proxy_problems(f"source[{number}]", source)
     for pool, members in config.pool.items():
+        path = f"pool.{write_key(pool)}"
         if not NAME.fullmatch(pool):
-            yield f"pool.{pool}: expected a name of letters, digits, _ . -"
+            yield f"{path}: expected a name of letters, digits, _ . -"
         for name, weight in members.items():
+            here = f"{path}.{write_key(name)}"
             if name not in names:
-                yield f"pool.{pool}.{name}: no [[source]] of that name"
+                yield f"{here}: no [[source]] of that name"
             if not 0 <= weight <= 10_000:
-                yield f"pool.{pool}.{name}: expected a weight of 0 to 10000, got {weight}"
+                yield f"{here}: expected a weight of 0 to 10000, got {weight}"
         if not any(members.values()):
-            yield f"pool.{pool}: expected at least one source with a weight above 0"
+            yield f"{path}: expected at least one source with a weight above 0"
 
 
 def _proxy_problems(path: str, source: Source) -> Iterator[str]:
@@ -193,7 +194,7 @@ def _proxy_problems(path: str, source: Source) -> Iterator[str]:
         yield f"{path}.proxy_password_file: missing; the proxy knows us as {user!r}"
     if file and not user:
         yield f"{path}.proxy_password_file: needs a proxy of the form socks5://USER@HOST:PORT"
-    if file and not Path(file).is_file():
+    if file and not is_file(file):
         yield f"{path}.proxy_password_file: no such file: {file}"
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
+from relay.config.shapes import write_key
 from relay.config.units import (
     Endpoint,
     Octets,
@@ -32,6 +33,9 @@ PARSERS = {
     Endpoint: parse_endpoint,
 }
 
+# TOML has no others. Python does, and can neither write the longest nor make floats of them.
+_INTEGERS = 1 << 63
+
 _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a text in quotes"),
     bool: ((bool,), "true or false"),
@@ -45,6 +49,9 @@ def find_mismatches(value: object, wanted: TypeForm, path: str = "") -> Iterator
     wanted = _strip_none(wanted)
     origin: object = get_origin(wanted)
     inner = get_args(wanted)
+    if isinstance(value, int) and not -_INTEGERS <= value < _INTEGERS:
+        yield f"{path}: expected a number that fits into 64 bits"
+        return
     if parser := PARSERS.get(wanted):
         try:
             parser(value)
@@ -81,7 +88,7 @@ def _in_named(value: object, inner: TypeForm, path: str) -> Iterator[str]:
         yield f"{path}: expected a table, got {_show(value)}"
         return
     for name, item in value.items():
-        yield from find_mismatches(item, inner, f"{path}.{name}")
+        yield from find_mismatches(item, inner, f"{path}.{write_key(name)}")
 
 
 def _in_table(value: object, wanted: type[msgspec.Struct], path: str) -> Iterator[str]:
@@ -96,7 +103,7 @@ def _in_table(value: object, wanted: type[msgspec.Struct], path: str) -> Iterato
         else:
             close = difflib.get_close_matches(name, fields, n=1)
             meant = f"; did you mean {close[0]}?" if close else ""
-            yield f"{dot}{name}: unknown key{meant}"
+            yield f"{dot}{write_key(name)}: unknown key{meant}"
     for name, field in fields.items():
         if field.required and name not in value:
             yield f"{dot}{name}: missing"

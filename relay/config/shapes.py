@@ -1,8 +1,9 @@
 """The shapes of names in the configuration: domains, addresses, header fields."""
 
+import json
+import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 # Domain names in A-labels; RFC 1035 §2.3.1 with the underscore that the wild has.
 DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")  # fmt: skip
@@ -10,6 +11,19 @@ FIELD = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 §2.2: field-name
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # RFC 5321 §4.1.2: Dot-string, not Quoted-string; UTF-8 as RFC 6531 §3.3 has it. Or the star.
 LOCAL = re.compile(r"\*|[^\x00-\x20\x7f\"(),:;<>@\[\\\]*]{1,64}")
+
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def write_key(name: str) -> str:
+    """Write a key as TOML has it in a path: in quotes where it could be taken for something else."""
+    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def is_file(file: str) -> bool:
+    """Tell whether there is such a file: also of a name that is too long, or where we may not look."""
+    return os.path.isfile(file)
 
 
 def check_patterns(path: str, patterns: tuple[str, ...]) -> Iterator[str]:
@@ -33,5 +47,5 @@ def check_senders(path: str, senders: tuple[str, ...]) -> Iterator[str]:
 def check_files(path: str, **files: str) -> Iterator[str]:
     """Files that are named must be there."""
     for name, file in files.items():
-        if file and not Path(file).is_file():
+        if file and not is_file(file):
             yield f"{path}.{name}: no such file: {file}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay.config.schema import Config, NetworkSet, Tenant
-from relay.config.shapes import DOMAIN, FIELD, NAME, check_files, check_senders
+from relay.config.shapes import DOMAIN, FIELD, NAME, check_files, check_senders, is_file
 from relay.config.units import parse_network
 
 # Sets of networks that need no [[network]]; relay/ingress/networks has what is in them.
@@ -92,7 +92,7 @@ def _proof_problems(path: str, tenant: Tenant) -> Iterator[str]:
 
 def _secret_problems(path: str, file: str) -> Iterator[str]:
     """A secret that can be guessed proves nothing. What it is must not be said here."""
-    if not file or not Path(file).is_file():
+    if not file or not is_file(file):
         return
     try:
         secrets = Path(file).read_bytes().split()

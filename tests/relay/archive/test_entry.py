@@ -71,3 +71,8 @@ def test_new_fields_are_passed_over() -> None:
 def test_what_is_no_entry(line: bytes) -> None:
     with pytest.raises(ArchiveDamaged):
         decode_entry(line)
+
+
+def test_what_is_nested_deeper_than_can_be_read_is_no_entry() -> None:
+    with pytest.raises(ArchiveDamaged, match="recursion"):
+        decode_entry(b'{"x":' + b"[" * 100_000)

@@ -88,13 +88,14 @@ async def test_a_hold_in_one_copy_counts(make_archive: Maker, tmp_path: Path) ->
     assert await find(both, time.time()) == (set(), 1)
 
 
+@pytest.mark.parametrize("text", ['{"name":', '{"x":' + "[" * 100_000])
 async def test_a_hold_that_cannot_be_read_stops_a_purge(
-    make_archive: Maker, tmp_path: Path
+    make_archive: Maker, tmp_path: Path, text: str
 ) -> None:
     archive = make_archive(directory="archive")
     (message_id,) = await put(archive, make(age=3 * DAY))
     await place_hold(archive, Hold(name="h", tenant="globex"))
-    (tmp_path / "archive/.holds/h.json").write_text('{"name":')
+    (tmp_path / "archive/.holds/h.json").write_text(text)
 
     with pytest.raises(ArchiveDamaged, match=r"\.holds/h\.json cannot be read"):
         await find(archive, time.time())

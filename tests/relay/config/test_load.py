@@ -355,3 +355,52 @@ def test_what_is_no_balancers_network_is_refused() -> None:
     assert _problems('[ingress]\nproxies = ["192.0.2.0/24", "lb.example"]')[0].startswith(
         "ingress.proxies[1]: expected an address or a network"
     )
+
+
+# Whatever somebody writes
+
+
+def _load(tmp_path: Path, text: str) -> list[str]:
+    file = tmp_path / "o.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(str(file), {})
+    return [problem.removeprefix(f"{file}: ") for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = " + "9" * 5000, "is not TOML: Exceeds the limit"),
+        ("x = " + "[" * 2000, "is not TOML that can be read: nested too deep"),
+        ("store.timeout = 0x" + "f" * 400, "store.timeout: expected a number that fits"),
+        ("store.max_memory = 0x" + "f" * 4000, "store.max_memory: expected a number that fits"),
+        ("store.memory_mark = 0x" + "f" * 400, "store.memory_mark: expected a number that fits"),
+    ],
+)
+def test_what_python_gives_up_on_is_an_error(tmp_path: Path, text: str, said: str) -> None:
+    (problem,) = _load(tmp_path, text)
+
+    assert problem.startswith(said)
+
+
+@pytest.mark.parametrize("key", ["ingress.tls.key", "delivery.ca_file", "audit.key_file"])
+def test_file_of_a_name_that_is_too_long_is_not_there(key: str) -> None:
+    problems = _problems(f'audit.directory = "x"\n{key} = "{"k" * 300}"')
+
+    assert problems[0].startswith(f"{key}: no such file: ")
+
+
+def test_a_problem_is_a_line_whatever_it_quotes() -> None:
+    problems = _problems(
+        '"a\\nb" = 1\n[pool."x: y"]\n"\\u202e" = true\n[delivery]\nca_file = "\\u001b[2J"'
+    )
+    assert problems == [
+        '"a\\nb": unknown key',
+        'pool."x: y"."\\u202e": expected a whole number, got true',
+    ]
+    assert _problems('[delivery]\nca_file = "\\u001b[2J"')[-1].endswith("\\x1b[2J")
+
+
+def test_pool_with_a_dot_in_its_name_has_quotes_in_its_path() -> None:
+    assert 'pool."a.b".x: no [[source]] of that name' in _problems('[pool."a.b"]\nx = 1')
