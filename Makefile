@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test check format bench clean
+.PHONY: install demo test check format bench fuzz clean
 
 install: $(STAMP)
 
@@ -35,6 +35,14 @@ format: install
 # Against Postfix, on this machine; needs Debian's postfix package for smtp-source and smtp-sink.
 bench: install
 	$(BIN)/python -m tests.bench
+
+# Looks for octets that break what must hold (tests/fuzz): each target for FUZZ_SECONDS, one after the
+# other. What was found is kept under .fuzz. atheris is for Linux on x86_64, so `dev` does not have it.
+FUZZ_SECONDS ?= 60
+
+fuzz: install
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3,<4'
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

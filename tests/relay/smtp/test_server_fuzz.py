@@ -6,13 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import relay.smtp.incoming as incoming_module
-from relay.smtp.server import MAX_LINE, Aborted, Closed, Data, EndOfMessage, Event, Mail, Rcpt
+from relay.smtp.server import MAX_LINE, Data, EndOfMessage, Event, Mail, Rcpt
 from relay.smtp.stuffing import DotStuffer
+from tests.fuzz.session import END, PIECE, run
 from tests.kit.receiving import Exchange, codes, cut_at
-
-# Small, so that generated sessions meet the limits and the borders of pieces.
-LIMITS = {"max_message": 60, "max_recipients": 3}
-PIECE = 16
 
 COMMANDS = st.sampled_from(
     [
@@ -40,9 +37,6 @@ CONTENT = st.sampled_from(
     [b".\r\n", b"\r\n.\r\n", b"..\r\n", b"line\r\n", b"\r", b"\n", b"\0", b".", b"x" * 45]
 )
 ENVELOPE = b"EHLO me\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
-# Ends whatever may be open: content, or the largest of the chunks. In the middle of content, how
-# much of it has been looked at depends on the portions.
-END = b"\r\n.\r\n" + b"NOOP\r\n" * 22 + b"\r\n.\r\n"
 STREAMS = st.tuples(
     st.sampled_from([b"", ENVELOPE, ENVELOPE + b"DATA\r\n"]),
     st.lists(st.one_of(COMMANDS, CONTENT, CONTENT, st.binary(max_size=9)), max_size=25),
@@ -52,20 +46,6 @@ REFUSALS = st.dictionaries(
     st.sampled_from([(550, "5.0.0", "No"), (451, "4.0.0", "Later"), (421, "4.0.0", "Bye")]),
     max_size=2,
 )
-
-
-def run(
-    portions: list[bytes], refusals: dict[type[Event], tuple[int, str, str]], *, repair: bool
-) -> tuple[list[Event], list[bytes], bytes]:
-    exchange = Exchange(refusals=refusals, repair_line_endings=repair, **LIMITS)
-    replies = exchange.say_in(portions)
-    longest = max(map(len, portions), default=0)
-    assert exchange.most_buffered <= max(MAX_LINE, PIECE + 8) + longest
-    events = exchange.events
-    if events and isinstance(events[-1], Closed):
-        # How soon content is known to be void depends on the portions.
-        events = [event for event in events if not isinstance(event, Aborted)]
-    return events, exchange.messages, replies
 
 
 @given(STREAMS, REFUSALS, st.booleans(), st.lists(st.integers(0, 60), max_size=12))
