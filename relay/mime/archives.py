@@ -107,15 +107,25 @@ class _Lister:
             claimed = claims_archive(entry.names)
             if depth == _DEEPEST and not claimed:
                 continue
-            beginning = entry.peek(self._budget) if len(entry.content) else b""
-            if beginning is None:
+            try:
+                kind, content = self._look(entry, depth, claimed=claimed)
+            except Damaged:
+                # One entry is: the directory, and the others in it, are not.
                 if claimed:
-                    raise Unreadable(
-                        "an archive in an archive is encrypted, or packed in a rare way"
-                    )
-            elif kind := find_kind(beginning):
-                content = entry.unpack(self._budget) if depth < _DEEPEST else b""
+                    raise Unreadable("an archive in an archive is broken, or cut off") from None
+                continue
+            if kind:
                 yield from self.open(kind, content, entry.names, depth + 1, claimed=claimed)
+
+    def _look(self, entry: zipped.Entry, depth: int, *, claimed: bool) -> tuple[str, Octets]:
+        """Return what archive an entry is, and its octets where they will be looked into."""
+        beginning = entry.peek(self._budget) if len(entry.content) else b""
+        if beginning is None:
+            if claimed:
+                raise Unreadable("an archive in an archive is encrypted, or packed in a rare way")
+            return "", b""
+        kind = find_kind(beginning)
+        return kind, entry.unpack(self._budget) if kind and depth < _DEEPEST else b""
 
     def _list_tar(self, octets: Octets, depth: int) -> Iterator[str]:
         for entry in tarred.read_entries(octets, self._budget):

@@ -1,19 +1,31 @@
 """Octets to text, whatever charset is said."""
 
 import codecs
+import pkgutil
 import re
+from encodings import __path__ as _PLACE
+from encodings.aliases import aliases
 
 # Python's codecs that are no charset of mail, or take time in proportion to the square.
 _OTHERS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
+# Python remembers each name that it was asked for, for ever, and looks for unknown ones on the disk.
+# Strangers have names without end, so it is asked only for these.
+_KNOWN = frozenset(
+    {*aliases, *aliases.values(), *(one.name for one in pkgutil.iter_modules(_PLACE))}
+)
+_SEPARATORS = re.compile("[^a-z0-9.]+")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def find_codec(charset: str) -> codecs.CodecInfo | None:
     """Return what reads and writes a charset of this name; None: nothing here does."""
+    name = _SEPARATORS.sub("_", charset.lower()).strip("_")  # as encodings.normalize_encoding
+    if name not in _KNOWN and (name := name.replace(".", "_")) not in _KNOWN:
+        return None
     try:
-        codec = codecs.lookup(charset)
-    except (LookupError, ValueError):  # ValueError: NUL, or not ASCII
+        codec = codecs.lookup(name)
+    except LookupError:  # of another system
         return None
     text: bool = codec._is_text_encoding  # not base64, zip and the like
     return codec if text and codec.name.replace("_", "-") not in _OTHERS else None

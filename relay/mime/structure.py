@@ -2,6 +2,7 @@
 
 Boundaries are looked for from outside to inside, each only within the part that it divides. So the
 outermost always counts, as RFC 2046 §5.1.2 says, and at each depth every octet is looked at once.
+A multipart with the boundary of one around it has none of its own, and so cannot be read.
 
 Lines that begin like a boundary and go on (``--abc`` and ``--abcd``) are boundaries to some readers
 and text to others (RFC 2046 §5.1.1 allows the first). They are suspects, until a part further in
@@ -23,7 +24,7 @@ def read_message(octets: bytes, limits: Limits = DEFAULT) -> Part:
     """
     _check_octets(octets)
     reader = _Reader(octets, limits)
-    part = reader.read(0, len(octets), "text/plain", ())
+    part = reader.read(0, len(octets), "text/plain", 0)
     if reader.suspects:
         raise Unreadable("a line is a boundary to some readers and not to others")
     return part
@@ -51,20 +52,20 @@ class _Reader:
         self._count = 0
         self.suspects: set[int] = set()  # where lines begin that are perhaps boundaries
 
-    def read(self, start: int, end: int, default: str, boundaries: tuple[bytes, ...]) -> Part:
-        """Read a part; ``boundaries``: those that it stands in, an empty one for a message."""
+    def read(self, start: int, end: int, default: str, depth: int) -> Part:
+        """Read a part. ``depth``: how many it is in; ``default``: its type if it does not say one."""
         self._count += 1
         if self._count > self._limits.parts:
             raise Unreadable(f"it has more than {self._limits.parts} parts")
-        if len(boundaries) > self._limits.depth:
+        if depth > self._limits.depth:
             raise Unreadable(f"it has parts in parts, more than {self._limits.depth} deep")
         body = self._find_body(start, end)
         said = describe(self._octets[start:body], default)
         parts: tuple[Part, ...] = ()
         if said.boundary:
-            parts = self._divide(body, end, said, boundaries)
+            parts = self._divide(body, end, said, depth)
         elif said.content_type in _MESSAGES and said.encoding not in ENCODED:
-            parts = (self.read(body, end, "text/plain", (*boundaries, b"")),)
+            parts = (self.read(body, end, "text/plain", depth + 1),)
         return Part(
             said.content_type,
             said.parameters,
@@ -90,17 +91,12 @@ class _Reader:
             raise Unreadable(f"a head has more than {self._limits.head} octets")
         return end
 
-    def _divide(
-        self, body: int, end: int, said: Description, boundaries: tuple[bytes, ...]
-    ) -> tuple[Part, ...]:
+    def _divide(self, body: int, end: int, said: Description, depth: int) -> tuple[Part, ...]:
         """Return the parts of a multipart."""
-        if said.boundary in boundaries:
-            raise Unreadable("a multipart has the boundary of one around it")
         # RFC 2046 §5.1.5
         default = "message/rfc822" if said.content_type == "multipart/digest" else "text/plain"
-        inside = (*boundaries, said.boundary)
         return tuple(
-            self.read(start, stop, default, inside)
+            self.read(start, stop, default, depth + 1)
             for start, stop in self._find_sections(body, end, b"\r\n--" + said.boundary)
         )
 

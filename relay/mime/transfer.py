@@ -10,6 +10,9 @@ from relay.mime.words import decode_base64
 # RFC 2045 §6.7 (3): blanks at the end of a line were added on the way. The look-behind and the
 # possessive repeat keep long runs of blanks from being looked at again from each of them.
 _TRAILING = re.compile(rb"(?<![ \t])[ \t]++(?=\r\n|\Z)")
+# They are taken out of so many octets at a time, and up to the end of a line: a pattern that is
+# replaced makes two objects of every line, which for all lines of a large text are gigabytes.
+_WINDOW = 256 * 1024
 
 
 def decode(octets: bytes, part: Part, limit: int) -> bytes:
@@ -37,8 +40,19 @@ def decode(octets: bytes, part: Part, limit: int) -> bytes:
 def decode_quoted(body: bytes) -> bytes:
     """Decode quoted-printable; what is not well formed stays as it is."""
     if b" \r\n" in body or b"\t\r\n" in body or body.endswith((b" ", b"\t")):
-        body = _TRAILING.sub(b"", body)
+        body = _remove_trailing(body)
     return binascii.a2b_qp(body)
+
+
+def _remove_trailing(body: bytes) -> bytes:
+    pieces = []
+    at = 0
+    while at < len(body):
+        end = body.find(b"\r\n", at + _WINDOW)
+        end = len(body) if end < 0 else end + 2
+        pieces.append(_TRAILING.sub(b"", body[at:end]))
+        at = end
+    return b"".join(pieces)
 
 
 _DECODERS: dict[str, Callable[[bytes], bytes]] = {

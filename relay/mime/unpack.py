@@ -15,6 +15,9 @@ PEEK = 512  # octets that show what something is: a tar shows it at 257
 # What is read to see them: deflate's tables, and twice as much as it would store.
 _PEEK_READ = 2048
 _CHUNK = 64 * 1024
+# What bzip2 unpacks, and xz at least prepares for, before anything can be seen: half a hundred octets
+# can do that, once for each entry of a directory that points to them.
+_BLOCK = 900_000
 # Streams behind each other in one file, as parallel packers write them. At the start of each one up
 # to a chunk is copied.
 _STREAMS = 4096
@@ -74,6 +77,7 @@ def peek(kind: str, octets: memoryview, budget: Budget) -> bytes:
     cut = octets[:_PEEK_READ] if kind == "deflate" else octets[:_CHUNK]
     if kind in ("bz2", "xz"):
         cut = octets[: 16 * _CHUNK]  # a block of bzip2 shows nothing before it is whole
+        budget.take_unpacked(_BLOCK)
     found, ended = _run(kind, cut, PEEK, budget)
     if len(found) < PEEK and not ended:
         if len(cut) < len(octets):
@@ -100,6 +104,7 @@ def _run(kind: str, octets: memoryview, most: int, budget: Budget) -> tuple[byte
         while len(found) < most:
             if decoder.eof:
                 at -= len(decoder.unused_data)
+                budget.take_read(-len(decoder.unused_data))
                 # What is no further stream is padding: unpackers say so and ignore it.
                 if not magic or octets[at : at + len(magic)] != magic:
                     return found, True

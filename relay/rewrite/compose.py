@@ -50,7 +50,7 @@ def compose_plain(
             pass
     text = _decode(content, codec)
     whole = text + _make_below(footer, text.encode("utf-8"), flowed=flowed, close=close)
-    return _encode(text, whole, content, codec)
+    return _encode(whole, codec)
 
 
 def compose_html(content: bytes, charset: str, footer: Footer) -> Text:
@@ -68,7 +68,7 @@ def compose_html(content: bytes, charset: str, footer: Footer) -> Text:
     octets = text.encode("utf-8")
     at = find_place(octets)
     whole = octets[:at].decode() + _make_html(footer, octets) + octets[at:].decode()
-    return _encode(text, whole, content, codec)
+    return _encode(whole, codec)
 
 
 def _find_codec(charset: str) -> str:
@@ -96,14 +96,15 @@ def _decode(content: bytes, codec: str) -> str:
     return text
 
 
-def _encode(text: str, whole: str, content: bytes, codec: str) -> Text:
-    """Encode as before, if that brings the same octets back for what was there; else as UTF-8."""
+def _encode(text: str, codec: str) -> Text:
+    """Encode as before, if the charset has all of it; else as UTF-8."""
     try:
-        if not _has_ascii(codec) and text.encode(codec) == content:
-            return Text(whole.encode(codec))
+        octets = text.encode(codec)
+        if octets.decode(codec) == text:
+            return Text(octets)
     except UnicodeError:
         pass
-    return Text(whole.encode("utf-8"), "utf-8")
+    return Text(text.encode("utf-8"), "utf-8")
 
 
 def _make_below(footer: Footer, content: bytes, *, flowed: bool, close: bool) -> str:

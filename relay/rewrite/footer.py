@@ -19,6 +19,9 @@ from relay.rewrite.texts import find_texts
 # Signed or encrypted without MIME (RFC 9580 §6): what stands around it is no part of that.
 _ARMOUR = re.compile(rb"^-----BEGIN PGP (?:SIGNED )?MESSAGE", re.MULTILINE)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*+={0,2}")
+# Octets of a text, as sent. People write some thousands, and the longest newsletters have 100 KiB. A
+# text of line ends alone takes a second for each MiB, and a hundred times the memory.
+_LONGEST_TEXT = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ def _change(message: bytes, part: Part, footer: Footer, *, whole: bool) -> _Chan
 
 
 def _decode(message: bytes, part: Part) -> bytes:
+    if part.end - part.body > _LONGEST_TEXT:
+        raise CannotChange(f"its text has more than {_LONGEST_TEXT} octets")
     if part.encoding not in ENCODINGS:
         raise CannotChange("its text has a transfer encoding that is not known")
     if part.encoding == "base64":

@@ -69,9 +69,9 @@ def make_local(name: bytes, packed: bytes, method: int = 8) -> bytes:
     return head + name + packed
 
 
-def make_overlapping(count: int, packed: bytes, name: bytes = b"x.zip") -> bytes:
+def make_overlapping(count: int, packed: bytes, name: bytes = b"x") -> bytes:
     """Return a ZIP with many entries that all point to the same octets."""
-    data = make_local(b"x.zip", packed)
+    data = make_local(name, packed)
     return make_raw_zip([(name, 0, len(packed))] * count, data)
 
 

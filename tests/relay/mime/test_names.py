@@ -1,5 +1,6 @@
 """Names of files in messages and archives, and archives that were made to do harm."""
 
+import bz2
 import contextlib
 import io
 import tarfile
@@ -130,6 +131,17 @@ def test_what_is_broken_counts_where_it_says_that_it_is_an_archive(archive: byte
     assert list_of(attach(archive, "x.docx"))[0] == "x.docx"
 
 
+def test_one_broken_entry_does_not_hide_the_others() -> None:
+    data = make_local(b"a", b"\xff\xff") + make_local(b"evil.exe", b"")
+    archive = make_raw_zip([(b"a", 0, 2), (b"evil.exe", 33, 0)], data)
+
+    assert list_of(attach(archive, "x.docx")) == ["x.docx", "a", "evil.exe"]
+    with pytest.raises(Unreadable, match="broken"):
+        list_of(
+            attach(make_raw_zip([(b"a.zip", 0, 2)], make_local(b"a.zip", b"\xff\xff")), "x.docx")
+        )
+
+
 def test_what_is_none_is_let_be() -> None:
     assert list_of(attach(b"no archive", "x.zip")) == ["x.zip"]
     assert list_of(attach(b"BZhello", "x.txt")) == ["x.txt"]
@@ -142,9 +154,15 @@ def test_what_cannot_be_listed_is_unreadable(magic: bytes) -> None:
 
 
 def test_two_directories_are_one_too_many() -> None:
-    good, evil = make_zip({"good.txt": b""}), make_zip({"evil.exe": b""})
-    with pytest.raises(Unreadable, match="two directories"):
-        list_of(attach(evil + good[:-2] + len(b"").to_bytes(2, "little"), "x.zip"))
+    good = make_zip({"good.txt": b""})
+    # An end in the comment of an end.
+    twice = good[:-2] + (22).to_bytes(2, "little") + good[-22:]
+    # What stands in front has a directory where the last one is said to be.
+    front = make_raw_zip([(b"evil.exe", 0, 0)], make_local(b"evil.exe", b""))
+    last = make_raw_zip([(b"good.txt", 0, 0)], make_local(b"good.txt", b""))
+    for archive in (twice, front + last):
+        with pytest.raises(Unreadable, match="two directories"):
+            list_of(attach(archive, "x.zip"))
 
 
 def test_messages_in_messages() -> None:
@@ -181,27 +199,54 @@ EMPTY_BLOCKS = b"\0\0\0\xff\xff"  # deflate that makes nothing
 
 ZEROS = 100 << 20
 
-BOMBS: dict[str, Callable[[], bytes]] = {
-    "ratio.gz": lambda: make_gzip(make_tar({"a": b""})[:512] + bytes(ZEROS)),
-    "ratio.zip": lambda: make_zip({"in.zip": make_zip({"x": b""})[:30] + bytes(ZEROS)}),
-    "entries.zip": lambda: make_raw_zip([(b"", 0, 0)] * 300_000, make_local(b"", b"")),
-    "count.zip": lambda: make_overlapping(
-        9000, deflate(make_zip({f"{number}": b"" for number in range(1000)}))
+# What is not called an archive is let be when it is broken: all entries have their turn.
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "ratio.gz": (lambda: make_gzip(make_tar({"a": b""})[:512] + bytes(ZEROS)), "unpack to"),
+    "ratio.zip": (
+        lambda: make_zip({"in.zip": make_zip({"x": b""})[:30] + bytes(ZEROS)}),
+        "unpack to",
     ),
-    "overlap.zip": lambda: make_overlapping(9000, deflate(b"PK\x03\x04" + bytes(60 << 20))),
-    "nothing.zip": lambda: make_overlapping(9000, EMPTY_BLOCKS * 2_000_000),
-    "late.zip": lambda: make_overlapping(
-        9000, deflate(b"PK\x03\x04" + bytes(600), ends=False) + EMPTY_BLOCKS * 2_000_000
+    "entries.zip": (
+        lambda: make_raw_zip([(b"", 0, 0)] * 300_000, make_local(b"", b"")),
+        "names",
     ),
-    "stored.zip": lambda: make_raw_zip(
-        [(b"a.zip", 0, ZEROS // 5)] * 9000,
-        make_local(b"a.zip", b"PK\x03\x04" + bytes(ZEROS // 5), 0),
-        method=0,
+    "count.zip": (
+        lambda: make_overlapping(
+            9000, deflate(make_zip(dict.fromkeys(map(str, range(1000)), b"")))
+        ),
+        "names",
     ),
-    "streams.gz": lambda: make_gzip(b"") * 500_000,
-    "streams.tgz": lambda: make_gzip(make_tar({"a": b""})) * 100_000,
-    "quine.zip": make_quine,
-    "headers.tar": lambda: make_tar({"a": b""})[:512] * 50_000,
+    "overlap.zip": (
+        lambda: make_overlapping(9000, deflate(b"PK\x03\x04" + bytes(ZEROS // 5))),
+        "unpack to",
+    ),
+    "nothing.zip": (lambda: make_overlapping(9000, EMPTY_BLOCKS * 2_000_000), "to nothing"),
+    "late.zip": (
+        lambda: make_overlapping(
+            9000, deflate(b"PK\x03\x04" + bytes(600), ends=False) + EMPTY_BLOCKS * 2_000_000
+        ),
+        "are packed",
+    ),
+    "stored.zip": (
+        lambda: make_raw_zip(
+            [(b"a", 0, ZEROS // 5)] * 9000,
+            make_local(b"a", b"PK\x03\x04" + bytes(ZEROS // 5), 0),
+            method=0,
+        ),
+        "are packed",
+    ),
+    "blocks.zip": (
+        lambda: make_raw_zip(
+            [(b"a", 0, 60)] * 9000,
+            make_local(b"a", bz2.compress(b"ab" * 445_000) + bytes(60), 0),
+            method=0,
+        ),
+        "unpack to",
+    ),
+    "streams.gz": (lambda: make_gzip(b"") * 500_000, "to nothing"),
+    "streams.tgz": (lambda: make_gzip(make_tar({"a": b""})) * 100_000, "streams"),
+    "quine.zip": (make_quine, "archives in archives"),
+    "headers.tar": (lambda: make_tar({"a": b""})[:512] * 50_000, "names"),
 }
 
 
@@ -214,11 +259,12 @@ def make_huge_sizes() -> bytes:
 @pytest.mark.parametrize("name", sorted(BOMBS))
 def test_bombs_are_stopped_early(name: str) -> None:
     """In seconds and octets that do not depend on what they would unpack to."""
-    archive = BOMBS[name]()
+    make, reason = BOMBS[name]
+    archive = make()
     octets = attach(archive, name)
     root = read_message(octets)
     started = time.perf_counter()
-    with pytest.raises(Unreadable):
+    with pytest.raises(Unreadable, match=reason):
         list(list_names(octets, root))
     assert time.perf_counter() - started < 5
 

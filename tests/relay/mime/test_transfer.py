@@ -67,6 +67,16 @@ def test_what_is_not_well_formed_has_a_beginning_too(pieces: list[bytes], limit:
     assert decode(octets + body, part, limit) == decode(octets + body, part, 1 << 20)[:limit]
 
 
+@pytest.mark.parametrize("tail", [b"=41" * 3, b" \t   \r\nyy", b"=\r\n=\r\nyyyyy", b"yyyyyyy"])
+def test_the_beginning_does_not_depend_on_where_it_was_cut(tail: bytes) -> None:
+    for shift in range(12):
+        # As long as the first window, and nearly nothing in it.
+        body = b"=\r\n" * 341 + b"x" * shift + tail + b"z" * 5000
+        whole = undo(body, "quoted-printable")
+        for limit in range(20):
+            assert undo(body, "quoted-printable", limit) == whole[:limit]
+
+
 def test_the_beginning_of_much_is_cheap() -> None:
     encoded = base64.b64encode(bytes(30 << 20))
     started = time.perf_counter()

@@ -149,6 +149,13 @@ def test_the_place_in_a_document(content: bytes, place: int) -> None:
     assert find_place(content) == place
 
 
+def test_an_end_of_the_body_that_is_none_in_its_charset() -> None:
+    words = b"\x1b$B</body>!\x1b(B"  # four characters of Japanese
+    part = make_part("text/html; charset=iso-2022-jp", b"<p>" + words + b"</p>\r\n", "7bit")
+
+    assert text_of(add(part)) == b"<p>" + words + b"</p>\r\n\r\n<p>Foot</p>\r\n"
+
+
 def test_many_comments_take_time_in_proportion() -> None:
     assert find_place(b"<!--" * 1_000_000) == 4_000_000
     assert find_place(b"<!---->" * 500_000) == 3_500_000
@@ -163,6 +170,7 @@ def test_a_flowed_text_ends_where_it_ends() -> None:
 PLAIN = make_part("text/plain", b"Hi\r\n")
 PAGE = make_part("text/html", b"<p>Hi</p>")
 NOTES = make_part("text/plain", b"notes\r\n", "", "attachment; filename=notes.txt")
+INLINE = make_part("text/plain", b"notes\r\n", "", "inline; filename=notes.txt")
 ROOT = b"Content-ID: <r>\r\n"
 
 
@@ -172,6 +180,7 @@ ROOT = b"Content-ID: <r>\r\n"
         (make_multipart("mixed", PLAIN, NOTES), [True, False]),
         (make_multipart("mixed", NOTES, PLAIN, PLAIN), [False, True, False]),
         (make_multipart("alternative", PLAIN, PAGE), [True, True]),
+        (make_multipart("mixed", INLINE, PLAIN), [False, True]),
         (make_multipart("unheard-of", PLAIN, PAGE), [True, False]),
         (make_multipart("related", PAGE, PLAIN), [True, False]),
         (make_multipart("related", PLAIN, ROOT + PAGE, more='; start="<r>"'), [False, True]),
