@@ -17,6 +17,7 @@ from tests.fuzz.target import cut, take_octet
 from tests.kit.dialogue import make_envelope
 
 RECIPIENTS = 3
+_MESSAGES = 30  # in a session; what is too large for the server is over without a word to it
 
 _START = b"220 mx\r\n250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n"
 SEEDS = [
@@ -28,7 +29,12 @@ SEEDS = [
     b"\x04" + _START + b"250-half\r\n503\r\n",
     b"\x05554 go away\r\n221 bye\r\n",
     b"\x00" + b"220-" + b"x" * 3000,
+    b"\x03220 mx\r\n250-mx\r\n250 SIZE 1\r\n",
 ]
+
+
+def _can_begin(session: ClientSession, event: Event) -> bool:
+    return isinstance(event, Ready | Finished) and session.can_begin
 
 
 def run(
@@ -41,7 +47,7 @@ def run(
     """
     session = ClientSession(b"me.test")
     events: list[Event] = []
-    wire = b""
+    wire, begun = b"", 0
     try:
         for portion in [*portions, None]:
             if portion is None:
@@ -55,7 +61,8 @@ def run(
                 if isinstance(event, SendContent):
                     while session.takes_content:
                         wire += session.content(b".\r\nx", len(wire) % 3 == 0)
-                elif isinstance(event, Ready | Finished) and session.can_begin:
+                elif begun < _MESSAGES and _can_begin(session, event):
+                    begun += 1
                     session.begin(
                         make_envelope(*[b"b@y"] * RECIPIENTS), 5, final_newline=final_newline
                     )
