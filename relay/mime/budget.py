@@ -1,5 +1,7 @@
 """What looking into one message may cost, and what has been spent of it."""
 
+from collections.abc import Iterable
+
 from relay.mime.limits import Limits, Unreadable
 
 
@@ -14,6 +16,7 @@ class Budget:
         self._limits = limits
         self._parts = limits.parts
         self._names = limits.names
+        self._characters = limits.name_characters
         self._read = limits.unpacked
         self.unpacked = limits.unpacked  # octets that are left
 
@@ -28,6 +31,13 @@ class Budget:
         self._names -= 1
         if self._names < 0:
             raise Unreadable(f"its archives have more than {self._limits.names} names")
+
+    def take_characters(self, names: Iterable[str]) -> None:
+        """Count what an entry is called: all entries of a ZIP can share one name of 64 KiB."""
+        self._characters -= sum(map(len, names))
+        if self._characters < 0:
+            most = self._limits.name_characters
+            raise Unreadable(f"the names in its archives have more than {most} characters")
 
     def take_read(self, octets: int) -> None:
         """Count octets that are read to be unpacked, or copied."""

@@ -20,6 +20,7 @@ class Limits:
     parts: int = 1000  # of the message, those of messages in it included
     head: int = 256 * 1024  # the header fields of one part
     names: int = 10_000  # in archives
+    name_characters: int = 1 << 21  # of the names in archives, all together
     # What archives are unpacked to, all together; as much may be read to do so.
     unpacked: int = 64 * 1024 * 1024
 

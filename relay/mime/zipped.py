@@ -60,6 +60,7 @@ def read_entries(octets: Octets, budget: Budget) -> Iterator[Entry]:
     while at < end:
         budget.take_name()
         entry, at = _read_entry(view, at, end, moved)
+        budget.take_characters(entry.names)
         count -= 1
         yield entry
     if count > 0:

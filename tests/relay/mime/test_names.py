@@ -210,6 +210,13 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: make_raw_zip([(b"", 0, 0)] * 300_000, make_local(b"", b"")),
         "names",
     ),
+    # One long name in front of the content, which is everybody's.
+    "name.zip": (
+        lambda: make_raw_zip(
+            [(b"x", 0, 0)] * 10_000, make_local(b"\xe4" * 65_000, b"", 0), method=0
+        ),
+        "characters",
+    ),
     "count.zip": (
         lambda: make_overlapping(
             9000, deflate(make_zip(dict.fromkeys(map(str, range(1000)), b"")))
