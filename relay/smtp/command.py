@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from relay.smtp import grammar
 
+# RFC 5321 §4.2: the text of a reply is printable ASCII.
+_PRINTABLE = bytes(octet if 32 <= octet < 127 else ord("?") for octet in range(256))
+
 
 class BadCommand(Exception):
     """A command that cannot be accepted. ``code``, ``status`` and ``text`` are the reply."""
@@ -121,4 +124,4 @@ def _check_path(address: bytes, *, utf8: bool) -> None:
 
 
 def _show(name: bytes) -> str:
-    return name[:40].decode("ascii", "replace").replace("�", "?")
+    return name[:40].translate(_PRINTABLE).decode("ascii")

@@ -38,6 +38,7 @@ SEEDS = [
     b"\x18HELO me\r\nMAIL FROM:<a@b> SIZE=61\r\nMAIL FROM:<> BODY=8BITMIME\r\nDATA\r\n",
     b"\xe8EHLO [IPv6:::1]\r\nMAIL FROM:<\xc3\xa4@b> SMTPUTF8 RET=HDRS ENVID=a+2B\r\n",
     b'\0EHLO me\r\nMAIL FROM:<>\r\nRCPT TO:<"a b"@c.d> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;x@y\r\nRCPT TO:<@a,@b:c@d>\r\n',
+    b"\0EHLO me\r\nMAIL FROM:<a@b> SMTPUT\x7fF8\r\n",
     b"\0" + _ENVELOPE + b"BDAT 0 LAST\r\nBDAT 121\r\n" + b"x" * 121,
     b"\0" + b"x" * (MAX_LINE + 1) + b"\r\n",
     b"\0NOOP\nVRFY a\r\nHELP\r\nEXPN x\r\nAUTH PLAIN\r\n",

@@ -131,7 +131,9 @@ def test_rcpt_is_refused(argument: bytes, reply: tuple[int, str]) -> None:
 
 def test_a_refusal_shows_no_more_of_a_parameter_than_is_fit_to_print() -> None:
     with pytest.raises(BadCommand) as caught:
-        read_mail(b"FROM:<a@b> " + b"X" * 900 + b"\xff=1", max_size=1)
+        read_mail(b"FROM:<a@b> " + b"X\xff\x7f\x80" * 300 + b"=1", max_size=1)
 
     assert len(caught.value.text) < 100
+    assert "X???X" in caught.value.text
     assert caught.value.text.isascii()
+    assert caught.value.text.isprintable()
