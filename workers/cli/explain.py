@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -82,7 +82,7 @@ async def _describe(
         reason = Reason("claimed", "in a worker's hands")
     else:
         until = place.until or situation.now
-        reason = _explain_due(until, _find_last(events, part.id), situation)
+        reason = explain_wait(until, find_last(events, part.id), situation)
         then = situation.explain_due(queue, site, until)
         if then.word != "due":
             reason = Reason(reason.word, f"{reason.text}; {then.text}", reason.opens)
@@ -100,7 +100,8 @@ async def _describe(
     }
 
 
-def _explain_due(until: float, last: _Event, situation: Situation) -> Reason:
+def explain_wait(until: float, last: Mapping[str, Any], situation: Situation) -> Reason:
+    """Tell why a delivery waits until a time; ``last``: what happened last to it."""
     if last.get("event") == "held":
         why = f": {last['why']}" if last.get("why") else ""
         text = f"held by {last['who']}{why}; until `outgate retry`, or its time is over"
@@ -111,7 +112,7 @@ def _explain_due(until: float, last: _Event, situation: Situation) -> Reason:
     return Reason("due", f"next attempt {situation.tell(until)}", until)
 
 
-def _find_last(events: list[_Event], delivery_id: str) -> _Event:
+def find_last(events: Sequence[_Event], delivery_id: str) -> _Event:
     """Return what happened last to a delivery that may say what it waits for."""
     about = [event for event in events if event.get("delivery") == delivery_id]
     return about[-1] if about else {}

@@ -7,11 +7,13 @@ from typing import Any
 import trio
 
 from relay.config import Config, load
+from relay.events import decode_event
 from relay.store.keys import Queue, read_queue
 from relay.store.queue import Store
 from workers.cli import selection
 from workers.cli.asking import open_store
 from workers.cli.backlog import Backlog, read_backlog
+from workers.cli.explain import explain_wait, find_last
 from workers.cli.page import add_row, format_count, format_span, make_table, open_console
 from workers.cli.reason import Reason, Situation, read_situation
 from workers.cli.selection import Selection
@@ -69,6 +71,8 @@ async def _describe(store: Store, situation: Situation, one: Backlog) -> dict[st
     oldest = min((front.oldest for front in fronts if front.oldest is not None), default=None)
     looks = {name: await store.read_look(name) for name in one.with_ready if not one.queues[name]}
     reason = _find_reason(situation, one, due, looks)
+    if reason.word == "due" and due is not None:
+        reason = await _explain_hold(store, situation, one, due) or reason
     now = situation.now
     return {
         "tenant": one.tenant,
@@ -101,6 +105,25 @@ def _find_reason(
     if due is not None:
         return situation.explain_due(Queue(one.tenant, one.domain, "", ""), one.site, due)
     return Reason("claimed", "in workers' hands")
+
+
+async def _explain_hold(
+    store: Store, situation: Situation, one: Backlog, due: float
+) -> Reason | None:
+    """Tell by whom what is due first is held; None: it is not, and that is the time of an attempt."""
+    for name in one.queues:
+        for first in await store.read_due(name, 0, 1):
+            ends = first.accepted + situation.config.delivery.expire
+            if first.until > due or first.until < ends - 1:
+                continue
+            # The last wait before its time is over looks the same: its story knows.
+            message_id = first.id.partition(".")[0]
+            events = [decode_event(line) for line in await store.read_story(message_id)]
+            events.sort(key=lambda event: event.get("time", 0.0))  # type: ignore[arg-type,return-value]
+            reason = explain_wait(first.until, find_last(events, first.id), situation)
+            if reason.word == "held":
+                return Reason(reason.word, f"{message_id}: {reason.text}", reason.opens)
+    return None
 
 
 # -- for people -----------------------------------------------------------------------------------

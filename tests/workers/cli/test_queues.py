@@ -149,3 +149,21 @@ async def test_for_people(server: Server, desk: Desk, store: Store) -> None:
     assert "no worker that is alive serves" in " ".join(done.out.split())
     assert "1 queue: 3 ready, 0 due, 0 claimed" in done.out
     assert max(map(len, done.out.splitlines())) <= 100
+
+
+async def test_held_is_not_the_time_of_an_attempt(server: Server, desk: Desk, store: Store) -> None:
+    message_id = await post(store, "bob@x.test")
+    await desk.call("hold", "--id", message_id, "--why", "looks odd")
+    # The last wait of a message ends with its time, and is none of an operator's.
+    await post(store, "bob@y.test")
+    (claim,) = await Claims(store).take("y.test", most=1)
+    await store.defer(claim, EVENT, wait=desk.config.delivery.expire)
+
+    rows = {row["domain"]: row for row in (await desk.ask("queues"))["queues"]}
+
+    assert rows["x.test"]["why"] == "held"
+    assert f"{message_id}: held by ann@" in rows["x.test"]["text"]
+    assert ": looks odd; until `outgate retry`" in rows["x.test"]["text"]
+    assert rows["y.test"]["why"] == "due"
+    await desk.call("suspend", "--all")
+    assert {row["why"] for row in (await desk.ask("queues"))["queues"]} == {"suspended"}
