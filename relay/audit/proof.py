@@ -9,6 +9,8 @@ from relay.audit.export import BLOCK, Row
 from relay.audit.line import UNREADABLE, Head, find_head, read_beginning
 from relay.audit.seal import Book, is_signed, read_seal
 
+_encode = msgspec.json.Encoder().encode
+
 
 @dataclass(slots=True)
 class Proof:
@@ -93,6 +95,16 @@ class _Checker:
             self.proof.unsealed.append(f"{self._place[0]}, {self._place[1]}")
 
 
+def _is_plain(row: Row, number: int) -> bool:
+    """Tell whether a row is one thing: what else it showed its reader would not be looked at.
+
+    The first says what was exported, all others are a line, hashes or a seal.
+    """
+    is_head = bool(row.export)
+    others = [row.hashes, bytes(row.line), bytes(row.seal)]
+    return is_head is (number == 1) and sum(map(bool, others)) == (not is_head)
+
+
 def check_export(
     rows: Iterable[bytes],
     keys: Sequence[bytes] = (),
@@ -106,7 +118,9 @@ def check_export(
         except UNREADABLE:
             checker.proof.faults.append(f"row {number} cannot be read")
             continue
-        if not row.export:
+        if not _is_plain(row, number) or _encode(row) != text.rstrip(b"\n"):
+            checker.proof.faults.append(f"row {number} is not as an export has it")
+        elif not row.export:
             checker.take(row)
     checker.end()
     return checker.proof

@@ -74,17 +74,18 @@ SEEDS = [
     b"\0" + _GOOD + _GOOD,
     b"\0" + _GOOD.replace(b"acme", b"evil"),
     b"\0" + _GOOD.replace(b'"lines":2', b'"lines":"\xff"'),
-    b'\0{"n":1,"prev":"' + b"0" * 64 + b'",' + b"[" * 20_000,
+    b'\0{"n":1,"prev":"' + b"0" * 64 + b'",' + b"[" * 100_000,
     b"\0\n\n\xff\n",
     b"\1" + _write([*_EVENTS, _PURGED]),
     b"\1"
-    + _write([_PURGED.replace(b"purged", b"\xff", 1), b'{"event":"purged","x":' + b"[" * 9999]),
+    + _write([_PURGED.replace(b"purged", b"\xff", 1), b'{"event":"purged","x":' + b"[" * 100_000]),
     b"\2" + _export(_GOOD),
     b"\2" + _export(_GOOD).replace(b"acme", b"evil"),
+    b"\2" + _export(_GOOD).replace(b'"seal":{', b'"line":{"n":9,"event":"forged"},"seal":{'),
     b'\2{"chain":"c","day":"d","first":1,"hashes":["zz","'
     + b"00" * 32
     + b'"]}\n{"line":'
-    + b"[" * 9999,
+    + b"[" * 100_000,
 ]
 
 

@@ -105,6 +105,23 @@ def test_what_was_put_into_an_export(base: Path) -> None:
     assert prove([*rows, b"garbage"]).faults
 
 
+@pytest.mark.parametrize(
+    "place", [b'"export":', b'"first":', b'"hashes":', b'"seal":', b'"line":', b'"chain":']
+)
+def test_what_was_put_into_a_row_is_no_line_that_was_checked(base: Path, place: bytes) -> None:
+    forged = b'"line":{"n":1,"event":"accepted","id":"M77777"},'
+    rows = take(base)
+    changed = [row.replace(place, forged + place, 1) for row in rows]
+    assert changed != rows
+    assert prove(changed).faults
+
+
+def test_a_row_that_is_none(base: Path) -> None:
+    rows = take(base)
+    for row in (rows[0], b"{}", b'{"line":' + b"[" * 100_000):
+        assert len(prove([*rows, row]).faults) == 1
+
+
 def test_seals_that_the_store_does_not_know(base: Path) -> None:
     other = {"gw.ingress.1": {"2026-01-01": look(base).heads["gw.worker.1"]}}
     assert "the store knows another seal" in prove(take(base), seals=other).faults[0]
