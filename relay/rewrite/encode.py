@@ -10,7 +10,6 @@ _ASCII = bytes(range(128))
 _ESCAPED = {bytes([octet]): b"=%02X" % octet for octet in range(256)}
 # RFC 2045 §6.7 (5): 76 characters. Two are left for a hyphen that is escaped, one for the "=".
 _WIDTH = 73
-_LONG_LINE = re.compile(rb"[^\r\n]{%d}" % (LONGEST + 1))
 
 
 def encode_base64(content: bytes) -> bytes:
@@ -49,7 +48,15 @@ def _cut(line: bytes) -> list[bytes]:
 
 def has_long_line(content: bytes) -> bool:
     """Tell whether a line has more octets than SMTP carries."""
-    return _LONG_LINE.search(content) is not None
+    at = 0
+    # From line end to line end, the last one within reach: a pattern begins anew at each octet.
+    while at + LONGEST < len(content):
+        reach = at + LONGEST + 1
+        last = max(content.rfind(b"\n", at, reach), content.rfind(b"\r", at, reach))
+        if last < 0:
+            return True
+        at = last + 1
+    return False
 
 
 def choose(encoding: str, before: bytes, after: bytes) -> str:
