@@ -115,7 +115,7 @@ async def test_large_messages_are_stored_as_they_are(
     size: int, chunk: int, real_desk: Desk, store: Store, find_queued: Queued
 ) -> None:
     line = b".%061d\r\n"
-    content = b"".join(line % number for number in range(size // 64))
+    content = b"\r\n" + b"".join(line % number for number in range(size // 64))  # an empty head
     async with visit(real_desk) as client:
         await client.open_transaction()
         if chunk:
@@ -175,7 +175,7 @@ async def test_a_full_store_is_452_and_nothing_is_accepted(
                 reply = await client.send_data(b"x\r\n")
                 large = b"y" * 998 + b"\r\n"
                 await client.open_transaction()
-                large_reply = await client.send_data(large * 700)
+                large_reply = await client.send_data(b"\r\n" + large * 700)
             finally:
                 redis.config_set("maxmemory", 0)
         assert reply == b"452 4.3.1 Out of space, try again later\r\n"
