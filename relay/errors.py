@@ -7,6 +7,7 @@ OutgateError
 ├── StoreError             the store answered, and the answer was an error
 │   └── StoreFull          ... because it is over its memory limit
 ├── StoreUnavailable       the store did not answer; ``executed`` says what is known
+├── MemoryFull             this process holds as many octets of messages as it may
 ├── ArchiveUnavailable     the archive could not take a message, or could not be read
 ├── ArchiveDamaged         what the archive holds is not what was written
 └── NetworkError           a connection could not be made or used
@@ -59,6 +60,10 @@ class StoreUnavailable(OutgateError):
     def __init__(self, text: str, *, executed: bool) -> None:
         super().__init__(text)
         self.executed = executed
+
+
+class MemoryFull(OutgateError):
+    """The process holds as many octets of messages as it may (``ingress.memory``)."""
 
 
 class ArchiveUnavailable(OutgateError):

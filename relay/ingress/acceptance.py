@@ -8,7 +8,7 @@ a message that is refused vanish after an hour.
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,7 +18,7 @@ from relay.address import find_domain
 from relay.archive import Archive, make_entry
 from relay.config.schema import Config, Rule, Tenant
 from relay.dkim.sign import Signer
-from relay.errors import ArchiveUnavailable, StoreError, StoreFull, StoreUnavailable
+from relay.errors import ArchiveUnavailable, MemoryFull, StoreError, StoreFull, StoreUnavailable
 from relay.events import EventLog, encode_event
 from relay.ingress.admission import Refusal
 from relay.ingress.change import Changed, change
@@ -35,6 +35,8 @@ from relay.store.quota import Quotas
 
 # What is changed elsewhere than on the loop, octets.
 _LARGE = 64 * 1024
+# ... and so many at a time: each takes several times the size of its message.
+_THREADS = 2
 _LATER: Trouble = (451, "4.3.0", "Cannot take the message now, try again later")
 
 
@@ -58,8 +60,12 @@ class Acceptance:
     quotas: Quotas
     sessions: TenantSessions
     policy: Policy
+    reserve: Callable[[int], bool]  # memory for so many octets; the session gives it back
     archive: Archive | None = None
     signers: Mapping[str, Sequence[Signer]] = field(default_factory=dict)  # by tenant's name
+    _threads: trio.CapacityLimiter = field(
+        default_factory=lambda: trio.CapacityLimiter(_THREADS), init=False
+    )
 
     async def take(self, draft: Draft, peer: Peer, sessions: set[str]) -> Trouble | None:
         """Take responsibility for a message, or return the reply that says why not.
@@ -77,7 +83,7 @@ class Acceptance:
                 or await self._keep(case)
                 or await self._accept(case)
             )
-        except (StoreUnavailable, StoreError, StoreLostBody) as error:
+        except (StoreUnavailable, StoreError, StoreLostBody, MemoryFull) as error:
             return explain_failure(error)
 
     # -- whose it is --------------------------------------------------------------------------
@@ -183,11 +189,14 @@ class Acceptance:
         if rule.tag is None and not rule.footer:
             return None
         message = await self._read(case.draft)
+        self._hold(case.draft, len(message))  # there will be two of it
         footer = next((one for one in self.config.footer if one.name == rule.footer), None)
         make = partial(change, message, rule.tag, footer, self.signers.get(case.tenant.name, ()))
         # A thread for what takes long: see _LARGE.
         large = len(message) > _LARGE
-        case.changed = changed = await trio.to_thread.run_sync(make) if large else make()
+        case.changed = changed = (
+            await trio.to_thread.run_sync(make, limiter=self._threads) if large else make()
+        )
         if changed.message is not None:
             for part in case.draft.replace(changed.message):
                 await self.store.store_part(
@@ -196,13 +205,25 @@ class Acceptance:
         return None
 
     async def _read(self, draft: Draft) -> bytes:
-        """Return the message without our trace. Raises StoreUnavailable, StoreLostBody."""
+        """Return the message without our trace. Raises StoreUnavailable, StoreLostBody, MemoryFull."""
+        if draft.reserved < draft.size:  # or it is in memory
+            self._hold(draft, draft.size - draft.reserved)
         message = await draft.read(
             lambda part: self.store.read_stored(draft.home, draft.message_id, part)
         )
         if message is None:
             raise StoreLostBody(draft.message_id)
         return message
+
+    def _hold(self, draft: Draft, octets: int) -> None:
+        """Count octets that are in memory until the message is decided. Raises MemoryFull.
+
+        What was let go of while it came in (``Session._store_part``) comes back, of as many messages
+        as end at the same time.
+        """
+        if not self.reserve(octets):
+            raise MemoryFull("too many messages are looked into")
+        draft.reserved += octets
 
     # -- keeping it ---------------------------------------------------------------------------
 
@@ -321,6 +342,8 @@ def explain_failure(error: Exception) -> Trouble:
     """The sender hears that it should try again, and nothing about our insides."""
     if isinstance(error, StoreFull):
         return 452, "4.3.1", "Out of space, try again later"
+    if isinstance(error, MemoryFull):
+        return 452, "4.3.1", "Out of memory for messages, try again later"
     return 451, "4.3.0", "Cannot store the message now, try again later"
 
 

@@ -115,6 +115,7 @@ def furnish(
         quotas=Quotas(link),
         sessions=TenantSessions(),
         policy=Policy(config, scanners),
+        reserve=door.reserve,
         archive=open_archive(config),
         signers=dict(load_signers(config.tenant)),
     )
