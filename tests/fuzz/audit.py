@@ -73,6 +73,7 @@ SEEDS = [
     b"\0" + _HALF + b"\n" + make_line(Head(2, b"0" * 64), make_torn(9, 1.0)) + b"\n",
     b"\0" + _GOOD + _GOOD,
     b"\0" + _GOOD.replace(b"acme", b"evil"),
+    b"\0" + _GOOD.replace(b'"hmac":"', b'"hmac":"0'),
     b"\0" + _GOOD.replace(b'"lines":2', b'"lines":"\xff"'),
     b'\0{"n":1,"prev":"' + b"0" * 64 + b'",' + b"[" * 100_000,
     b"\0\n\n\xff\n",

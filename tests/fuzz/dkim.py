@@ -31,6 +31,7 @@ SEEDS = [
             MESSAGE,
             _SIGNED + b"more\r\n",
             b"From: Bob <bob@evil.test>\r\n" + _SIGNED,
+            _SIGNED.replace(b"alice@", b"bob@"),
             sign_as(MESSAGE, _KEY, l="10", t="1", x="2000000000", i="@mail.acme.example"),
             sign_as(MESSAGE, _KEY, c="simple", q="dns/txt", d="other.example"),
             sign_as(_SIGNED, _KEY, h="from : to:\r\n\tsubject"),

@@ -32,7 +32,10 @@ _ENVELOPE = b"EHLO me\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n"
 SEEDS = [
     b"\0" + _ENVELOPE + b"DATA\r\nA: b\r\n\r\n..x\r\n.\r\nQUIT\r\n",
     b"\1" + _ENVELOPE + b"BDAT 4\r\nabcdBDAT 5 LAST\r\nab\r\n\nRSET\r\n",
-    b"\2" + _ENVELOPE + b"DATA\r\nx\n.\r\ny\r.\r\n\r\n.\r\n",
+    b"\0" + _ENVELOPE + b"DATA\r\nx\n.\r\ny\r.\r\n\r\n.\r\n",
+    b"\x18" + _ENVELOPE + b"DATA\r\nx\n.\r\ny\r.\r\n\0\r\n.\r\n",
+    b"\2" + _ENVELOPE + b"BDAT 4\r\nabcdBDAT 5 LAST\r\nab\r\n\n",
+    b"\3" + _ENVELOPE,
     b"\4EHLO me\r\nSTARTTLS\r\nEHLO me\r\nMAIL FROM:<a@b> REQUIRETLS\r\n",
     b"\4EHLO me\r\nSTARTTLS\r\nQUIT\r\nMAIL FROM:<a@b>\r\n",
     b"\x18HELO me\r\nMAIL FROM:<a@b> SIZE=61\r\nMAIL FROM:<> BODY=8BITMIME\r\nDATA\r\n",
