@@ -6,6 +6,7 @@ Other than ``configuration`` this knows what keys there are. The octets are Hypo
 import datetime as dt
 import types
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -64,6 +65,7 @@ def nest(depth: int) -> object:
     return value
 
 
+@cache
 def values(wanted: Any) -> Values:
     """Make what a key of this type may be given, most of it right."""
     right = _right_values(wanted)
