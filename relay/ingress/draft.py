@@ -125,16 +125,18 @@ class Draft:
     def replace(self, message: bytes) -> Iterator[bytes]:
         """Have ``message`` take its place; yields the parts to store over those of before, if any.
 
-        When the last is stored, ``parts`` says how many there are. A small one is in ``body`` again.
+        When the last is stored, ``parts`` says how many there are.
         """
         whole = self.trace + message
         self.size = len(whole)
         self.tail = (b"\r\n" + whole)[-2:]
         self.head = _cut(message)
-        self.parts = 0
-        if len(whole) <= INLINE_OCTETS:
+        if len(whole) <= INLINE_OCTETS and not self.parts:
             self.body = whole
             return
+        # What was in parts stays in parts, also when it has become small: the store does not put a
+        # body in the place of a part that it has (``Store.accept``), and would keep the old one.
+        self.parts = 0
         self.body = b""
         for start in range(0, len(whole), INLINE_OCTETS):
             yield whole[start : start + INLINE_OCTETS]

@@ -1,5 +1,6 @@
 """From the final dot to the 250: limits, rules, changes, copies; real sessions, a real store."""
 
+import base64
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -264,6 +265,31 @@ async def test_a_footer_is_signed_again(
     assert event["changed"] == ["footer", "signed by acme.example"]
     keys = KnownKeys(make_record(acme.key), name="new._domainkey.acme.example")
     assert (await check_signature(stored, keys)).selector == "new"
+
+
+async def test_what_gets_smaller_is_stored_over_what_it_was(
+    enter: Open, store: Store, tmp_path: Path, find_queued: FindQueued
+) -> None:
+    (tmp_path / "key.pem").write_bytes(SigningDomain("acme.example").write_key())
+    key = {"domain": "acme.example", "selector": "new", "key_file": "key.pem"}
+    # In lines of a few characters it was more than one part; with a footer its lines are full.
+    lines = b"bGluZ\r\nSBvbm\r\nUgMQ0\r\nKMDAw\r\n" * (INLINE_OCTETS // 26)
+    message = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n" + lines
+    async with enter(
+        tenant={"dkim": [key]},
+        rule=[{"name": "legal", "footer": "legal"}],
+        footer=[{"name": "legal", "text": "Acme Ltd"}],
+        archive={"directory": "kept"},
+    ) as (client, _):
+        message_id = read_id(await send(client, message))
+    delivery = (await find_queued())["y.test"]
+    parts = (await read_parts(store, message_id))[: delivery.chunks]
+    assert 32 * 1024 < sum(map(len, parts)) < INLINE_OCTETS < len(message)
+    body = split_trace(b"".join(parts))[1].partition(b"\r\n\r\n")[2]
+    assert base64.b64decode(body).endswith(b"Acme Ltd")
+    (kept,) = (tmp_path / "kept").rglob(f"{message_id}*")
+    assert kept.read_bytes().endswith(b"".join(parts))
+    assert delivery.size == sum(map(len, parts))
 
 
 async def test_what_cannot_have_a_footer_goes_as_it_is(
