@@ -85,6 +85,8 @@ class Acceptance:
             )
         except (StoreUnavailable, StoreError, StoreLostBody, MemoryFull) as error:
             return explain_failure(error)
+        finally:
+            self._give_back(case)
 
     # -- whose it is --------------------------------------------------------------------------
 
@@ -135,6 +137,13 @@ class Acceptance:
                 return 451, "4.7.0", f"Too many messages, try again in {wait:.0f} seconds"
             case.counted = True
         return None
+
+    def _give_back(self, case: "_Case") -> None:
+        """Count a message no more that was not accepted: its sender's next try is counted anew."""
+        rates = case.tenant.messages
+        if case.counted and not case.accepted and rates is not None:
+            with contextlib.suppress(StoreUnavailable):  # the link is closed: we stop
+                self.quotas.give_back(case.tenant.name, rates.windows)
 
     # -- rules --------------------------------------------------------------------------------
 
@@ -259,14 +268,8 @@ class Acceptance:
         events = [self._make_event(case)]
         if case.held:
             events += [_make_held_event(case, delivery) for delivery in deliveries]
-        draft, tenant = case.draft, case.tenant
-        try:
-            await self.store.accept(deliveries, b"\n".join(events), draft.body)
-        except BaseException:
-            if case.counted and tenant.messages is not None:
-                with contextlib.suppress(StoreError):
-                    self.quotas.give_back(tenant.name, tenant.messages.windows)
-            raise
+        await self.store.accept(deliveries, b"\n".join(events), case.draft.body)
+        case.accepted = True
         for event in events:
             self.events.write(event)
         return None
@@ -319,6 +322,7 @@ class _Case:
     changed: Changed | None = None
     archived: bool = False
     counted: bool = False  # in its tenant's quota
+    accepted: bool = False
 
     @property
     def tenant(self) -> Tenant:

@@ -123,6 +123,20 @@ async def test_what_is_refused_for_the_stores_sake_is_not_counted(
         assert (await send(client))[:9] == b"451 4.7.0"
 
 
+async def test_what_is_put_off_or_refused_is_not_counted(enter: Open, tmp_path: Path) -> None:
+    reject = {"name": "no-offers", "action": "reject", "header": [{"name": "X-Offer"}]}
+    async with enter(tenant={"messages": "1/h"}, rule=[reject], archive={"directory": "kept"}) as (
+        client,
+        _,
+    ):
+        assert (await send(client, b"X-Offer: 1\r\n" + MESSAGE))[:9] == b"550 5.7.1"
+        (tmp_path / "kept" / "acme").write_text("")
+        assert (await send(client))[:9] == b"451 4.3.0"
+        (tmp_path / "kept" / "acme").unlink()
+        read_id(await send(client))
+        assert (await send(client))[:9] == b"451 4.7.0"
+
+
 async def test_sessions_of_a_tenant_are_limited(enter: Open) -> None:
     async with enter(tenant={"connections": 1}) as (client, desk):
         read_id(await send(client))
