@@ -7,6 +7,7 @@ counts as nobody's: where two programs read a field differently, somebody is dec
 import re
 
 from relay.address import find_domain
+from relay.dkim.fields import Fields
 from relay.ingress.head import HEAD_OCTETS, find_values
 
 MOST = 100  # addresses; more than one is rare, and nobody writes together with a hundred others
@@ -27,9 +28,12 @@ def find_authors(head: bytes) -> tuple[str, ...] | None:
     ``head``: the header block. None when there is no such field, more than one, or one that cannot
     be read: §3.6 demands exactly one.
     """
-    # Beyond that nobody has looked for a second one.
-    fields = list(find_values(head, "From")) if len(head) <= HEAD_OCTETS else []
-    if len(fields) != 1:
+    if len(head) > HEAD_OCTETS:
+        return None  # beyond that nobody has looked for a second one
+    # One, in the widest sense: whoever reads it otherwise than ``find_values`` must not find another,
+    # folded before its colon, or without a line end (which it gets on its way).
+    fields = list(find_values(head, "From"))
+    if len(fields) != 1 or len(Fields(head).find(b"from")) != 1:
         return None
     value = _strip(fields[0])
     if value is None:

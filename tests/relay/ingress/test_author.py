@@ -29,6 +29,11 @@ from relay.ingress.author import find_authors
         (b"From:\r\n", None),
         (b"From: a@acme.example\r\nFrom: b@acme.example\r\n", None),
         (b"From: a@acme.example\r\nX: 1\r\nFROM: a@acme.example\r\n", None),
+        # Others that some readers find: folded before the colon, or without an end (which it gets).
+        (b"From: a@acme.example\r\nFrom\r\n : b@evil.test\r\n", None),
+        (b"From\r\n : b@evil.test\r\nFrom: a@acme.example\r\n", None),
+        (b"From: a@acme.example\r\nFrom: b@evil.test", None),
+        (b" From: b@evil.test\r\nFrom: a@acme.example\r\n", None),
         (b"From: undisclosed\r\n", None),
         (b"From: <a@acme.example> <b@evil.test>\r\n", None),
         (b"From: b@evil.test@x <a@acme.example>\r\n", None),
