@@ -1,7 +1,7 @@
 """What a head says of its part: names in all the ways in which they are written."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.mime import Unreadable, decode_words, fields
@@ -140,6 +140,7 @@ def test_fields() -> None:
     assert list(fields(head)) == [(b"A", b" 1"), (b"B", b"2 3"), (b"c", b"")]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([b"A", b":", b" ", b"\r\n", b"\t", b"\xe4", b"\x01"]), max_size=12))
 def test_a_head_is_refused_for_the_lines_that_are_no_fields(pieces: list[bytes]) -> None:
     head = b"".join(pieces)
@@ -172,6 +173,7 @@ def test_encoded_words(value: bytes, text: str) -> None:
     assert decode_words(value) == text
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=60), st.integers(1, 20))
 def test_a_text_cut_anywhere_into_words_is_whole_again(text: str, size: int) -> None:
     octets = text.encode()
@@ -187,6 +189,7 @@ _BITS = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(_BITS, max_size=25), st.lists(_BITS, max_size=25))
 def test_whatever_stands_there_it_is_read_or_refused(one: list[bytes], two: list[bytes]) -> None:
     head = b"Content-Type: a/b;" + b"".join(one) + b"\r\nContent-Disposition:" + b"".join(two)

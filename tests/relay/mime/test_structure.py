@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.mime import Limits, Part, Unreadable, decode, read_message, walk
@@ -177,6 +177,7 @@ def test_hostile_messages_take_time_in_proportion(kind: str) -> None:
     assert took[1] < 5
 
 
+@settings(deadline=None)
 @given(messages())
 def test_parts_are_those_that_others_find(octets: bytes) -> None:
     ours = list(walk(read_message(octets)))
@@ -193,6 +194,7 @@ def test_parts_are_those_that_others_find(octets: bytes) -> None:
             assert content.replace(b"\r\n", b"\n") == expected.replace(b"\r\n", b"\n")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_octets_are_read_or_refused(octets: bytes) -> None:
     try:
@@ -202,6 +204,7 @@ def test_any_octets_are_read_or_refused(octets: bytes) -> None:
     assert (root.start, root.end) == (0, len(octets))
 
 
+@settings(deadline=None)
 @given(messages(), st.data())
 def test_damaged_messages_are_read_or_refused(octets: bytes, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):

@@ -5,7 +5,7 @@ import quopri
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.mime import decode, read_message
@@ -41,6 +41,7 @@ def test_decoding(body: bytes, encoding: str, expected: bytes) -> None:
     assert undo(body, encoding) == expected
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=6000), st.integers(0, 3000))
 def test_the_beginning_is_the_beginning_of_the_whole(content: bytes, limit: int) -> None:
     quoted = quopri.encodestring(content.translate(None, b"\r")).replace(b"\n", b"\r\n")
@@ -52,6 +53,7 @@ def test_the_beginning_is_the_beginning_of_the_whole(content: bytes, limit: int)
     assert undo(encoded, "base64", limit) == content[:limit]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([b"=", b"=4", b"=41", b" ", b"=\r\n", b"a", b"\r\n"])),
     st.integers(0, 9),

@@ -6,7 +6,7 @@ import re
 from email.message import Message
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.mime import Unreadable, decode, read_message, walk
@@ -260,6 +260,7 @@ def test_long_lines_do_not_stay_long() -> None:
     assert text_of(changed) == b"Hi\r\n\r\n" + b"x" * 2000 + b"\r\n"
 
 
+@settings(deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(
     [b"\r\n", b"=", b" ", b"--", b"x" * 70, b"\xe4" * 30, b"\r", b"\n", b"."])).map(b"".join)))  # fmt: skip
 def test_quoted_printable_is_undone(content: bytes) -> None:
@@ -285,6 +286,7 @@ def count(part: Message, mark: str) -> int:
     return html.unescape(read_text(part)).count(mark)
 
 
+@settings(deadline=None)
 @given(
     messages(),
     st.sampled_from([FOOTER, "Registered in ASCII", "--b\nRegistered in", "Registered in 日本 €"]),
@@ -320,6 +322,7 @@ def test_any_message_keeps_all_else(message: bytes, footer: str) -> None:
     assert changed.count(b"\r\n") == changed.count(b"\r") == changed.count(b"\n")
 
 
+@settings(deadline=None)
 @given(messages(), st.data())
 def test_damaged_messages_are_changed_or_not(message: bytes, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
