@@ -109,6 +109,7 @@ class Draft:
         if len(self.head) != len(head):
             self.body = self.trace + self.head + self.body[end:]
             self.size -= len(head) - len(self.head)
+            self.tail = self.body[-2:]  # what was taken off may have been the end
 
     async def read(self, read_part: Callable[[int], Awaitable[bytes | None]]) -> bytes | None:
         """Return the message as it will be stored, without our trace; None: parts are gone."""

@@ -97,6 +97,10 @@ class Secrets:
 
 
 def make_pattern(name: str) -> re.Pattern[bytes]:
-    """Return what matches a header field of this name, with its folded lines (RFC 5322 §2.2.3)."""
+    """Return what matches a header field of this name, with its folded lines (RFC 5322 §2.2.3).
+
+    The last line of a message may have no end: BDAT can bring one.
+    """
     field = re.escape(name.encode("ascii"))
-    return re.compile(rb"(?im)^" + field + rb"[ \t]*:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
+    line = rb"[^\r\n]*(?:\r\n|\Z)"
+    return re.compile(rb"(?im)^" + field + rb"[ \t]*:" + line + rb"(?:[ \t]" + line + rb")*")

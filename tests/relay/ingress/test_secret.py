@@ -46,6 +46,8 @@ def make_tenant(file: Path, name: str = "acme", **more: Any) -> Tenant:
         (b"X-Acme-Relay:\r\n s3\r\n\tcret\r\nB: 2\r\n", b"B: 2\r\n"),
         (b"B: 2\r\nX-Acme-Relay : s\r\n", b"B: 2\r\n"),
         (b"X-Acme-Relay: a\r\nB: 2\r\nX-Acme-Relay: b\r\n", b"B: 2\r\n"),
+        (b"B: 2\r\nX-Acme-Relay: s3", b"B: 2\r\n"),
+        (b"B: 2\r\nX-Acme-Relay:\r\n s3", b"B: 2\r\n"),
         # Not this field.
         (b"X-Acme-Relay-Too: s\r\n", b"X-Acme-Relay-Too: s\r\n"),
         (b"A: 1\r\n X-Acme-Relay: s\r\n", b"A: 1\r\n X-Acme-Relay: s\r\n"),
@@ -89,6 +91,22 @@ async def test_it_is_not_stored_and_the_size_is_right(
     stored = b"".join(await read_parts(store, message_id))
     assert split_trace(stored)[1] == b"A: 1\r\nB: 2\r\n" + body
     assert (await find_queued())["y.test"].size == len(stored)
+
+
+async def test_it_is_taken_off_the_end_of_a_message_that_has_none(
+    tmp_path: Path, store: Store, find_queued: Callable[[], Awaitable[dict[str, Delivery]]]
+) -> None:
+    tenant = {"name": "acme", "domains": ["acme.example"], "networks": ["192.0.2.0/24"]}
+    tables = {"tenant": [tenant | {"header": "X-Acme-Relay"}]}
+    desk = make_desk(make_config(tmp_path, tables=tables), store)
+    async with visit(desk) as client:
+        await client.open_transaction()
+        message_id = read_id(await client.send_chunks(b"A: 1\r\nX-Acme-Relay: s3cret", size=9))
+
+    stored = b"".join(await read_parts(store, message_id))
+    assert split_trace(stored)[1] == b"A: 1\r\n"
+    delivery = (await find_queued())["y.test"]
+    assert (delivery.size, delivery.newline) == (len(stored), True)
 
 
 # -- what it proves
