@@ -31,6 +31,10 @@ def change(
     What cannot be done without harm is not done: the message goes as it is, and the event says so.
     """
     done = Changed()
+    if message.startswith((b" ", b"\t")):
+        # It goes on with our Received line; under a field of ours it would go on with that.
+        done.not_done.append("its head begins in the middle of a field")
+        return done
     signed = find_signed(_cut_head(message))
     broken = False
     if footer is not None:

@@ -58,3 +58,12 @@ def test_what_cannot_have_a_footer_can_have_a_tag() -> None:
     assert done.message == b"X-Checked: yes\r\n" + message
     assert done.what == ["tag"]
     assert done.not_done[0].startswith("footer: ")
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\t"])
+def test_nothing_goes_on_top_of_what_would_become_a_part_of_it(blank: bytes) -> None:
+    done = change(blank + b"no\r\n" + SIGNED, Tag(name="X-Checked", value="yes"), FOOTER, [OURS])
+
+    assert done.message is None
+    assert done.what == []
+    assert done.not_done == ["its head begins in the middle of a field"]
