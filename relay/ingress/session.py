@@ -241,6 +241,7 @@ class Session:
             return
         if not self._desk.door.reserve(len(content.octets)):
             draft.fail((452, "4.3.1", "Out of memory for messages, try again later"))
+            self._release(draft)  # others have use for it before the end of this one has come
             return
         draft.reserved += len(content.octets)
         if len(draft.body) > INLINE_OCTETS:

@@ -165,6 +165,22 @@ async def test_without_memory_a_message_is_put_off(enter: Open) -> None:
         assert door.memory == 10_000
 
 
+async def test_what_is_put_off_holds_no_memory_until_its_end(enter: Open) -> None:
+    async with enter() as (client, desk):
+        door = desk.door
+        assert isinstance(door, OpenDoor)
+        door.memory = 250_000
+        await client.open_transaction()
+        left = []
+        for _ in range(4):
+            await client.send(b"BDAT 100000\r\n" + MESSAGE.ljust(100_000, b"x"))
+            assert (await client.read_reply())[:3] == b"250"
+            left.append(door.memory)
+        assert left == [150_000, 50_000, 250_000, 250_000]
+        assert (await client.say(b"BDAT 0 LAST"))[:9] == b"452 4.3.1"
+        assert door.memory == 250_000
+
+
 async def test_what_is_stored_is_counted_no_more(enter: Open) -> None:
     async with enter() as (client, desk):
         door = desk.door
