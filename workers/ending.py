@@ -171,8 +171,7 @@ class Ending:
         else:
             event, done = await self._finish(result)
         if done:
-            # Otherwise the claim had passed to another, who reports it himself. A repeated call
-            # answers "not ours" as well; its event is in the story all the same.
+            # Otherwise the claim had passed to another, who reports it himself.
             self._events.write(event)
             await self._note_unknown(result)
 

@@ -311,18 +311,21 @@ class Store(Lanes):
         """End a claim: every open recipient has the message.
 
         Repeated until the store answers: a message that was delivered and not settled would be
-        sent twice. False: the claim had passed to another (or this was a repetition).
+        sent twice. False: the claim had passed to another.
         ``unknown``: recipients whose outcome we will never know, here and below; seen by us, not
         by ``reclaim``.
         """
-        return await self._end("settle", claim, event, self._find_memory(claim), unknown)
+        return await self._end(
+            "settle", claim, event, self._find_memory(claim), unknown, event=event
+        )
 
     async def bounce(self, claim: Claim, event: bytes, *, delivered: int, unknown: int = 0) -> bool:
         """End a claim: ``delivered`` recipients have the message, the others never will.
 
         The notice to the sender must be accepted before. Repeated as ``settle``.
         """
-        return await self._end("bounce", claim, delivered, event, self._find_memory(claim), unknown)
+        arguments = (delivered, event, self._find_memory(claim), unknown)
+        return await self._end("bounce", claim, *arguments, event=event)
 
     async def defer(
         self,
@@ -358,6 +361,7 @@ class Store(Lanes):
             (rest or claim.delivery).pool,
             unknown,
             "=" if source is None else source,
+            event=event,
         )
 
     def _find_lifetime(self, delivery: Delivery) -> int | str:
@@ -371,11 +375,12 @@ class Store(Lanes):
         """How long the story goes on when a delivery has ended: others may share it, ms."""
         return self._remember if claim.delivery.alone else self._story_lifetime
 
-    async def _end(self, script: str, claim: Claim, *arguments: Part) -> bool:
+    async def _end(self, script: str, claim: Claim, *arguments: Part, event: bytes) -> bool:
         key = make_key(claim.shard, "ledger")
         delivery = claim.delivery
         pause = _FIRST_PAUSE
         done = 0  # 1 done, 0 not ours, -1 had ended before
+        doubtful = False
         while True:
             try:
                 done = done or await self.link.run(
@@ -384,11 +389,22 @@ class Store(Lanes):
                 # Only when it has really ended: otherwise the next owner still needs the body.
                 if done and script != "defer" and not delivery.alone:
                     await self._release(delivery.home, delivery.message_id, delivery.id)
-            except (StoreUnavailable, StoreFull):
+                if done <= 0 and doubtful and event:
+                    return await self._is_told(claim, event)
+            except (StoreUnavailable, StoreFull) as error:
+                doubtful = doubtful or (isinstance(error, StoreUnavailable) and error.executed)
                 await trio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 return done > 0
+
+    async def _is_told(self, claim: Claim, event: bytes) -> bool:
+        """Tell whether an end was ours, whose reply was lost: its event is written with it.
+
+        Nobody else would report it, and it would be missing from the log and the audit trail.
+        """
+        key = make_key(claim.shard, "story", claim.delivery.message_id)
+        return event in (await self.link.call("GET", key) or b"").splitlines()
 
     async def _release(self, home: int, message_id: str, delivery_id: str) -> None:
         """Free the body if this was the message's last delivery. May be repeated.

@@ -1,12 +1,13 @@
 """The life of a delivery in the store, transition by transition; audited after every test."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
 import pytest
 
 from relay.config import Config
+from relay.model import Claim
 from relay.store.keys import find_shard, make_key
 from relay.store.link import Link
 from relay.store.queue import Store, StoreLostBody
@@ -463,6 +464,38 @@ async def test_repeated_settle_frees_the_body_that_the_first_did_not(
 
     assert proxy.cuts == 2
     check(server)  # no body is left over
+
+
+async def test_end_whose_reply_was_lost_is_ours_to_tell(
+    server: Server, store: Store, claims: Claims, proxy: Proxy, shaky: Store
+) -> None:
+    (domain,) = find_domains(1)
+    ends: dict[str, Callable[[Claim], Awaitable[bool]]] = {
+        "settle": lambda claim: shaky.settle(claim, b"settled"),
+        "bounce": lambda claim: shaky.bounce(claim, b"bounced", delivered=0),
+        "defer": lambda claim: shaky.defer(claim, b"deferred", wait=100),
+    }
+    for name, end in ends.items():
+        await store.accept(make_deliveries(domain), EVENT, b"hello")
+        claim = await claims.take_one(domain)
+        proxy.cut_reply(SCRIPTS[name].digest)
+        assert await end(claim) is True
+    assert proxy.cuts == 3
+    check(server)
+
+
+async def test_end_that_another_came_before_is_not(
+    server: Server, store: Store, claims: Claims, proxy: Proxy, shaky: Store
+) -> None:
+    (domain,) = find_domains(1)
+    await store.accept(make_deliveries(domain), EVENT, b"hello")
+    slow = await claims.take_one(domain)
+    expire_claims(server)
+    await store.reclaim(find_shard(domain))
+    await store.settle(await claims.take_one(domain), b"settled by another")
+    proxy.cut_reply(SCRIPTS["settle"].digest)
+    assert await shaky.settle(slow, b"settled") is False
+    assert proxy.cuts == 1
 
 
 # -- stories ----------------------------------------------------------------------------------
