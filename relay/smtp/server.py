@@ -212,6 +212,10 @@ class ServerSession:
         self._idle_commands += 1
         if self._idle_commands > MAX_IDLE_COMMANDS:
             return self._give_up(421, "4.7.0", "Too many commands without a message")
+        if self._errors > MAX_ERRORS and self._mail is None:
+            # What the caller refused counts as well. Not within a transaction: a message of which one
+            # recipient in twenty is good would never get through.
+            return self._give_up(421, "4.7.0", "Too many errors")
         verb, _, argument = line[:-2].partition(b" ")
         handler = _COMMANDS.get(verb.upper())
         if handler is None:

@@ -422,6 +422,27 @@ def test_too_many_errors_end_the_session() -> None:
     assert exchange.closed == "Too many errors"
 
 
+def test_what_is_refused_is_an_error_too() -> None:
+    exchange = Exchange(refusals={Mail: (550, "5.7.1", "no")})
+    exchange.say(b"EHLO me\r\n")
+
+    replies = codes(exchange.say(b"MAIL FROM:<a@x>\r\n" * (MAX_ERRORS + 5)))
+
+    assert replies == [550] * (MAX_ERRORS + 1) + [421]
+    assert exchange.closed == "Too many errors"
+
+
+def test_recipients_that_are_refused_do_not_cost_the_others_their_message() -> None:
+    exchange = Exchange(refusals={Rcpt: (550, "5.1.2", "no")})
+    exchange.say(b"EHLO me\r\nMAIL FROM:<a@x>\r\n")
+    assert codes(exchange.say(b"RCPT TO:<b@y>\r\n" * (2 * MAX_ERRORS))) == [550] * 2 * MAX_ERRORS
+
+    exchange.refusals.clear()
+    replies = codes(exchange.say(b"RCPT TO:<b@y>\r\nDATA\r\n.\r\nMAIL FROM:<a@x>\r\n"))
+
+    assert replies == [250, 354, 250, 421]
+
+
 @pytest.mark.parametrize("line", [b"NOOP", b"RSET", b"EHLO me", b"VRFY x"])
 def test_commands_without_progress_end_the_session(line: bytes) -> None:
     exchange = Exchange()
