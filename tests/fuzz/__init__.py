@@ -7,6 +7,6 @@ with every other test, so that no target is left behind. What was found is among
 """
 
 TARGETS = (
-    "session", "client", "proxyheader", "mime", "rewrite", "dkim", "patterns", "configuration",
-    "settings", "archive", "audit",
+    "session", "client", "proxyheader", "mime", "archives", "rewrite", "dkim", "patterns",
+    "configuration", "settings", "archive", "audit",
 )  # fmt: skip

@@ -8,6 +8,7 @@ again. The exit code says whether anything was found.
 import argparse
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.fuzz import TARGETS
@@ -38,10 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if found else 0
 
 
-def _write_seeds(corpus: Path, seeds: object) -> None:
+def _write_seeds(corpus: Path, seeds: Sequence[bytes]) -> None:
     """Put the seeds where the engine looks, under the names that it would give them."""
     corpus.mkdir(parents=True, exist_ok=True)
-    assert isinstance(seeds, list)
     for seed in seeds:
         (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
 
