@@ -1,8 +1,14 @@
-"""The domain of an address, in the form that queues and routes know: lower case, A-labels."""
+"""The domain of an address, in the form that queues and routes know: lower case, A-labels.
+
+And what rules may call a sender.
+"""
 
 import functools
+import re
 
 import idna
+
+_PAIR = re.compile(r"\\(.)")  # RFC 5321 §4.1.2: quoted-pairSMTP
 
 
 @functools.lru_cache(maxsize=16_384)
@@ -22,3 +28,19 @@ def find_domain(address: bytes) -> str | None:
     """Return the domain of ``local@domain``; None for an address literal or an impossible name."""
     _, at, domain = address.rpartition(b"@")
     return _normalise(domain) if at else None
+
+
+def name_sender(address: bytes) -> frozenset[str]:
+    """Return what a rule may call a sender: its address, and all of its domain ("*@b.example").
+
+    In lower case. RFC 5321 §2.4 keeps the case of local parts; a rule that overlooks News@ because
+    it says news@ would surprise its author more. So would one that overlooks "news"@, which is the
+    same address (§4.1.2). None for the null sender.
+    """
+    domain = find_domain(address)
+    if not domain:
+        return frozenset()
+    local = address.rpartition(b"@")[0].decode("utf-8", "replace").lower()
+    if len(local) > 1 and local[0] == local[-1] == '"':
+        local = _PAIR.sub(r"\1", local[1:-1])
+    return frozenset((f"{local}@{domain}", f"*@{domain}"))

@@ -3,7 +3,7 @@
 Pure, and cheap for who has configured nothing. The header field stays in the message.
 """
 
-from relay.address import find_domain
+from relay.address import name_sender
 from relay.config.schema import Priority, Tenant
 from relay.ingress.head import find_values
 
@@ -21,19 +21,8 @@ def find_priority(tenant: Tenant, sender: bytes, beginning: bytes) -> Priority:
             if (found := _CLASSES.get(value.lower())) is not None:
                 return found
     if tenant.priority_rule:
-        names = _name_sender(sender)
+        names = name_sender(sender)
         for rule in tenant.priority_rule:
             if not names.isdisjoint(rule.senders):
                 return rule.priority
     return tenant.priority
-
-
-def _name_sender(sender: bytes) -> frozenset[str]:
-    """Return what a rule may call this sender: its address, and all of its domain.
-
-    In lower case. RFC 5321 §2.4 keeps the case of local parts; a rule that overlooks News@ because
-    it says news@ would surprise its author more.
-    """
-    local = sender.rpartition(b"@")[0].decode("utf-8", "replace").lower()
-    domain = find_domain(sender)
-    return frozenset((f"{local}@{domain}", f"*@{domain}")) if domain else frozenset()

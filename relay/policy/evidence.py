@@ -10,7 +10,7 @@ from typing import TypeVar, TypeVarTuple, cast
 
 import trio
 
-from relay.address import find_domain
+from relay.address import find_domain, name_sender
 from relay.config.pattern import Pattern
 from relay.mime import Part, Unreadable, read_message
 from relay.mime.words import decode_words
@@ -47,10 +47,7 @@ class Evidence:
     @cached_property
     def senders(self) -> frozenset[str]:
         """What a rule may call the sender: its address, and all of its domain; in lower case."""
-        sender = self.facts.sender
-        local = sender.rpartition(b"@")[0].decode("utf-8", "replace").lower()
-        domain = find_domain(sender)
-        return frozenset((f"{local}@{domain}", f"*@{domain}")) if domain else frozenset()
+        return name_sender(self.facts.sender)
 
     @cached_property
     def domains(self) -> frozenset[str]:

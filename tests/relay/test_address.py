@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.address import find_domain
+from relay.address import find_domain, name_sender
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,24 @@ def test_the_form_does_not_change_any_more(name: str) -> None:
 
     if domain:
         assert find_domain(b"a@" + domain.encode()) == domain
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (b"News@ACME.example", "news@acme.example"),
+        (b'"news"@acme.example', "news@acme.example"),
+        (b'"n\\ews"@acme.example', "news@acme.example"),
+        (b'"a\\\\b"@acme.example', "a\\b@acme.example"),
+        (b'"a@b"@acme.example', "a@b@acme.example"),
+        (b'"@acme.example', '"@acme.example'),
+        ("grüße@bücher.example".encode(), "grüße@xn--bcher-kva.example"),
+    ],
+)
+def test_what_rules_call_a_sender(address: bytes, name: str) -> None:
+    assert name_sender(address) == {name, f"*@{name.rpartition('@')[2]}"}
+
+
+@pytest.mark.parametrize("address", [b"", b"a", b"a@[192.0.2.1]"])
+def test_who_has_no_domain_is_called_nothing(address: bytes) -> None:
+    assert name_sender(address) == frozenset()
