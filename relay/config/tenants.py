@@ -146,3 +146,18 @@ def find_tenant_notices(config: Config) -> Iterator[str]:
                 f"tenant {tenant.name}: {tenant.header} is taken off, its value is not checked; "
                 'that needs "header" in proof'
             )
+        if "dkim" in tenant.proof and tenant.dkim_fallback:
+            yield from _fallback_notices(tenant)
+
+
+def _fallback_notices(tenant: Tenant) -> Iterator[str]:
+    """Google writes a domain's dots as hyphens: of acme.co.uk and acme-co.uk it makes one name."""
+    for domain in tenant.domains:
+        written = domain.replace(".", "-")
+        if written.count("-") > 1:
+            yield (
+                f"tenant {tenant.name}: {written}.DATE.gappssmtp.com, which counts as {domain}, is "
+                "Google's name for other domains, too, whose dots and hyphens stand otherwise: whoever "
+                f"has one of them can sign for it. Have Google sign with a key of {domain} and set "
+                "dkim_fallback to false"
+            )

@@ -296,6 +296,26 @@ def test_notices_name_what_is_not_enforced() -> None:
         assert expected in said
 
 
+@pytest.mark.parametrize(
+    ("domain", "more", "is_told"),
+    [
+        ("acme.example", "", False),
+        ("acme.co.example", "", True),  # acme-co.example
+        ("my-shop.example", "", True),  # my.shop.example
+        ("acme.co.example", "dkim_fallback = false", False),
+    ],
+)
+def test_a_name_of_googles_that_two_domains_have_is_noticed(
+    domain: str, more: str, is_told: bool
+) -> None:
+    text = f"[[tenant]]\nname = 'a'\nproof = ['dkim']\ndomains = ['{domain}']\n{more}"
+
+    said = [line for line in find_notices(_read(text)) if "gappssmtp" in line]
+
+    assert len(said) == is_told
+    assert all(domain in line for line in said)
+
+
 # The example is the manual: what it says must be so
 
 
