@@ -3,10 +3,18 @@
 It is the operator's record, apart from the service's own log. Keys are stable:
 
     time        seconds since 1970
-    event       accepted refused attempt delivered deferred bounced reclaimed unknown lost
+    event       accepted refused postponed limited attempt delivered deferred bounced reclaimed unknown
+                lost held
     id          the message; ``delivery`` its part for one domain
     tenant      whose it is
     sender, recipients, size, client, hello, tls      (accepted)
+    proof       network header dkim; ``signed_by``: the domain whose signature it was, ``seen``: how
+                often that came before
+    rule, reason    the rule that decided, and why; what was refused (5xx), postponed (4xx) or limited
+                (4xx: its tenant has had what it may) has a reason always, and what is held ``why``
+    scans       what scanners said, by their names: result, score, details
+    changed, not_changed    what a rule did to the message, and what could not be done
+    archived    true: a copy is kept
     domain, attempt, source, host, tls, recipients    (attempts: what each recipient got, and why)
     tls_policy  who demanded TLS: dane sts requiretls rule site, or opportunistic, none
     tls_verified, tls_problem    by what the host was verified: dane-ee dane-ta pkix, or "" and why not,

@@ -103,7 +103,13 @@ class Acceptance:
 
     def report_refusal(self, draft: Draft, peer: Peer, refusal: Refusal) -> None:
         """Write down that somebody was not let in, and why."""
-        self._report("refused", draft, peer, refusal.reason)
+        name = "postponed" if refusal.temporary else "refused"
+        self._report(name, draft, peer, refusal.reason)
+
+    def report_trouble(self, draft: Draft, peer: Peer, trouble: Trouble) -> None:
+        """Write down what a message was answered, where that says why."""
+        code, _, text = trouble
+        self._report("refused" if code >= 500 else "postponed", draft, peer, text)
 
     def _report(self, name: str, draft: Draft, peer: Peer, reason: str, **more: object) -> None:
         event = {
@@ -126,6 +132,10 @@ class Acceptance:
     async def _limit(self, case: "_Case", sessions: set[str]) -> Trouble | None:
         tenant, draft = case.tenant, case.draft
         if (trouble := exceeds(tenant, draft.size - len(draft.trace), draft.count)) is not None:
+            if trouble[0] == 452:
+                # The null sender's: nobody knew whose it was, RCPT by RCPT. "Later" would be the same.
+                trouble = 550, "5.5.3", trouble[2]
+            self.report_trouble(draft, case.peer, trouble)
             return trouble
         if not self.sessions.enter(tenant, sessions):
             self._report("limited", draft, case.peer, f"tenant {tenant.name}: connections")

@@ -177,7 +177,8 @@ class Session:
             self._desk.acceptance.report_refusal(draft, self._peer, refusal)
             self._smtp.refuse(550, "5.7.27", refusal.text)  # RFC 7505 §4.2
             return
-        if (trouble := self._find_excess(draft, mail.size or 0)) is not None:
+        if (trouble := self._find_excess(draft, mail.size)) is not None:
+            self._desk.acceptance.report_trouble(draft, self._peer, trouble)
             self._smtp.refuse(*trouble)
             return
         self._open = draft
@@ -296,6 +297,7 @@ class Session:
         if draft.trouble is None and draft.hops > MAX_HOPS:
             draft.fail((554, "5.4.6", "Too many hops: this message is in a loop"))
         if draft.trouble is not None:
+            self._desk.acceptance.report_trouble(draft, self._peer, draft.trouble)
             return draft.trouble
         return await self._desk.acceptance.take(draft, self._peer, self._tenants)
 

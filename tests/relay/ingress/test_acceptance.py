@@ -96,6 +96,43 @@ async def test_recipients_are_limited(enter: Open) -> None:
         read_id(await client.send_data(MESSAGE))
 
 
+async def test_what_is_too_much_is_told_with_a_reason(enter: Open) -> None:
+    async with enter(tenant={"max_message": 2000}) as (client, desk):
+        await client.say(b"EHLO me.test")
+        await client.say(b"MAIL FROM:<a@acme.example> SIZE=2001")
+        await send(client, MESSAGE + b"x" * 1998 + b"\r\n")
+        await send(client, b"Received: x\r\n" * 101 + MESSAGE)
+        events = read_events(desk)
+    assert [event["event"] for event in events] == ["refused"] * 3
+    assert [str(event["reason"]).split(":")[0] for event in events] == [
+        "Message too big", "Message too big", "Too many hops",
+    ]  # fmt: skip
+    assert {event["tenant"] for event in events} == {"acme"}
+
+
+async def test_too_many_recipients_of_a_null_sender_are_not_asked_to_come_again(
+    tmp_path: Path, store: Store
+) -> None:
+    (tmp_path / "secret").write_text("0123456789abcdef0123")
+    tenant = {
+        "networks": ["192.0.2.0/24"], "proof": ["header"], "header": "X-Relay",
+        "header_secret_file": "secret", "max_recipients": 1,
+    }  # fmt: skip
+    names = ("acme", "other")
+    tenants = [tenant | {"name": name, "domains": [f"{name}.example"]} for name in names]
+    desk = make_desk(make_config(tmp_path, tables={"tenant": tenants}), store)
+    async with visit(desk) as client:
+        for line in (
+            b"EHLO me.test",
+            b"MAIL FROM:<>",
+            b"RCPT TO:<b@y.test>",
+            b"RCPT TO:<c@y.test>",
+        ):
+            assert (await client.say(line))[:3] == b"250"
+        reply = await client.send_data(b"X-Relay: 0123456789abcdef0123\r\n" + MESSAGE)
+    assert reply == b"550 5.5.3 Too many recipients: at most 1\r\n"
+
+
 async def test_messages_are_counted_over_all_processes(enter: Open, store: Store) -> None:
     async with enter(tenant={"messages": ["1000/s", "3/h"]}) as (first, _):
         read_id(await send(first))
