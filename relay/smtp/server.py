@@ -85,6 +85,7 @@ class ServerSession:
         self._next: Event | None = None  # decided already, to be returned next
         self._incoming = Incoming(settings)
         self._errors = 0
+        self._broken = False  # the last line ended in a bare LF
         self._idle_commands = 0
         self._tls = False
         self._mail: Mail | None = None
@@ -206,8 +207,11 @@ class ServerSession:
     def _command(self, line: bytes) -> Event | None:
         if not line:
             return self._give_up(500, "5.5.2", "Command line too long")
-        if line[-2:] != b"\r\n" or b"\r" in line[:-2] or b"\0" in line:
-            # RFC 5321 §2.3.8: CR and LF only together. Anything else is where smuggling begins.
+        broken, self._broken = self._broken, line[-2:] != b"\r\n"
+        if broken or self._broken or b"\r" in line[:-2] or b"\0" in line:
+            # RFC 5321 §2.3.8: CR and LF only together. Anything else is where smuggling begins. What
+            # stands behind a bare LF is the rest of a bad line, up to its CRLF, and no command: a
+            # program may have put a stranger's words there and have taken care of CRLF only.
             return self._fault(500, "5.5.2", "Lines must end in CRLF, without bare CR, LF or NUL")
         self._idle_commands += 1
         if self._idle_commands > MAX_IDLE_COMMANDS:

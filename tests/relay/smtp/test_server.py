@@ -15,7 +15,7 @@ from relay.smtp.server import (
     ServerSettings,
     StartTls,
 )
-from tests.kit.receiving import Exchange, codes
+from tests.kit.receiving import Exchange, codes, cut_in_two
 
 ENVELOPE = b"EHLO me.test\r\nMAIL FROM:<a@x.test>\r\nRCPT TO:<b@y.test>\r\n"
 
@@ -491,12 +491,21 @@ def test_octets_without_a_line_end_are_not_gathered(octets: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"NOOP\n", b"NOOP\rNOOP\r\n", b"NOOP a\0b\r\n", b"NOOP\r\r\n", b"NOOP \r \r\n"]
+    "line", [b"NOOP\rNOOP\r\n", b"NOOP a\0b\r\n", b"NOOP\r\r\n", b"NOOP \r \r\n"]
 )
 def test_a_command_ends_in_crlf_and_has_no_other(line: bytes) -> None:
     exchange = Exchange()
 
     assert codes(exchange.say(line + b"NOOP\r\n")) == [500, 250]
+
+
+@pytest.mark.parametrize(
+    "line", [b"NOOP\nNOOP\r\n", b"NOOP\n\r\n", b"\nNOOP\r\n", b"NOOP\r\0\n\r\n"]
+)
+def test_what_stands_behind_a_bare_lf_is_no_command(line: bytes) -> None:
+    for one, two in cut_in_two(line):
+        exchange = Exchange()
+        assert codes(exchange.say_in([one, two]) + exchange.say(b"NOOP\r\n")) == [500, 500, 250]
 
 
 @pytest.mark.parametrize("bad", [b"a\nb\r\n", b"a\rb\r\n", b"a\r\r\n", b"a\n.\nb\r\n"])
