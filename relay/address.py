@@ -11,6 +11,11 @@ import idna
 _PAIR = re.compile(r"\\(.)")  # RFC 5321 §4.1.2: quoted-pairSMTP
 
 
+# A name of the DNS has 255 octets (RFC 1035 §2.3.4), in U-labels some more. What is larger is none,
+# and must not be remembered: not all that is asked about comes from a command line.
+_LONGEST = 1024
+
+
 @functools.lru_cache(maxsize=16_384)
 def _normalise(domain: bytes) -> str | None:
     if domain.startswith(b"["):
@@ -27,7 +32,7 @@ def _normalise(domain: bytes) -> str | None:
 def find_domain(address: bytes) -> str | None:
     """Return the domain of ``local@domain``; None for an address literal or an impossible name."""
     _, at, domain = address.rpartition(b"@")
-    return _normalise(domain) if at else None
+    return _normalise(domain) if at and len(domain) <= _LONGEST else None
 
 
 def name_sender(address: bytes) -> frozenset[str]:

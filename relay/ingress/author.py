@@ -12,9 +12,10 @@ from relay.ingress.head import HEAD_OCTETS, find_values
 
 MOST = 100  # addresses; more than one is rare, and nobody writes together with a hundred others
 
+# Both match what is not closed, too, so that nobody looks again from each quote or bracket inside it.
 # RFC 5322 §3.2.2: a comment, without others inside; they are taken off from the inside out.
-_COMMENT = re.compile(rb"\((?:[^()\\]|\\.)*\)")
-_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')  # §3.2.4
+_COMMENT = re.compile(rb"\((?:[^()\\]|\\.)*+(\))?")
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*+(")?')  # §3.2.4
 _DEEPEST = 10
 _ADDRESS = rb"[^<>\s,;:@]+@[^<>\s,;:@]+"
 # §3.4: name-addr. The name may be anything by now; quoted strings have become `_`.
@@ -70,10 +71,11 @@ def _strip(value: bytes) -> bytes | None:
     """Take off quoted strings and comments; None when they do not come out even."""
     # Quoted strings first: a bracket inside one opens no comment. The other way round a quote in a
     # comment would be taken for the beginning of a string; then what is left does not come out even.
-    value = _QUOTED.sub(b"_", value)
+    value = _QUOTED.sub(lambda found: b"_" if found[1] else found[0], value)
     for _ in range(_DEEPEST):
-        value, count = _COMMENT.subn(b" ", value)
-        if not count:
+        before = value
+        value = _COMMENT.sub(lambda found: b" " if found[1] else found[0], value)
+        if value == before:
             break
     if any(octet in value for octet in b'()"\\'):
         return None

@@ -22,6 +22,7 @@ from relay.address import find_domain, name_sender
         (b"a@\xff\xfe", None),
         ("a@\u200b".encode(), None),
         ("a@-ü-.test".encode(), None),
+        (b"a@" + b"b." * 512 + b"test", None),
     ],
 )
 def test_domains(address: bytes, domain: str | None) -> None:

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +45,9 @@ from relay.ingress.author import find_authors
         (b"From: <@evil.test:a@acme.example>\r\n", None),
         (b"From: a@[192.0.2.1]\r\n", None),
         (b'From: "Ann <a@acme.example>\r\n', None),
+        (b'From: "Ann \\" <a@acme.example>\r\n', None),
+        (b"From: Ann (b \\) <a@acme.example>\r\n", None),
+        (b"From: Ann (b (c) <a@acme.example>\r\n", None),
         (b"From: Ann (b <a@acme.example>\r\n", None),
         (b"From: a@acme.example,\r\n", None),
         (b"From: a@acme.example\r\nX: " + b"x" * 70_000 + b"\r\nFrom: b@evil.test\r\n", None),
@@ -58,3 +63,13 @@ def test_whatever_stands_there_there_is_an_answer(value: bytes) -> None:
     found = find_authors(b"From: " + value.replace(b"\r", b"").replace(b"\n", b"") + b"\r\n")
 
     assert found is None or all(isinstance(domain, str) for domain in found)
+
+
+@pytest.mark.parametrize("opening", [b'"', b"("])
+def test_what_is_never_closed_is_looked_at_once(opening: bytes) -> None:
+    head = b"From: " + opening + (b"\\" + opening) * 30_000 + b"\r\n"
+
+    before = time.process_time()
+    assert find_authors(head) is None
+
+    assert time.process_time() - before < 1  # it took minutes
