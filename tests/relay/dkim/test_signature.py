@@ -87,6 +87,7 @@ def test_only_the_value_of_b_is_taken_out(field: bytes, unsealed: bytes) -> None
         ({"h": "to:subject"}, "does not name From"),
         ({"h": "from:"}, "h= cannot be read"),
         ({"h": "from:a b"}, "h= cannot be read"),
+        ({"h": "from" + ":x" * 500}, "h= names more than 500 fields"),
         ({"i": "joe@acme.example.org"}, "i= is not of d="),
         ({"i": "joe@evilacme.example"}, "i= is not of d="),
         ({"i": "joe@example"}, "i= is not of d="),
