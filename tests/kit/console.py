@@ -1,11 +1,12 @@
 """The command line beside a running gateway, as an operator has it: each command is a process."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,15 @@ def read_story(client: redis.Redis, message_id: str) -> list[dict[str, Any]]:
         for shard in range(SHARDS)
         for line in (client.get(make_key(shard, "story", message_id)) or b"").splitlines()
     ]
+
+
+def read_trail(directory: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of an audit trail, chain by chain; half ones stand for nothing."""
+    for file in sorted(directory.rglob("*.jsonl")):
+        lines = file.read_bytes().splitlines(keepends=True)
+        for line, after in itertools.zip_longest(lines, lines[1:], fillvalue=b""):
+            if line.endswith(b"\n") and b'"event":"torn"' not in after:
+                yield decode_event(line)
 
 
 def wait_until(true: Callable[[], bool], what: str, *, seconds: float = 15) -> None:

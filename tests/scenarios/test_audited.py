@@ -9,7 +9,6 @@ line: who had no reply asks again, and learns from the story what the first time
 """
 
 import base64
-import itertools
 import os
 import random
 import shutil
@@ -25,9 +24,8 @@ import pytest
 import redis
 
 from relay.audit.line import read_beginning
-from relay.events import decode_event
 from tests.kit.audit import assert_sound
-from tests.kit.console import Console, read_story, wait_until
+from tests.kit.console import Console, read_story, read_trail, wait_until
 from tests.kit.family import wait_for_role
 from tests.kit.gateway import Gateway
 from tests.kit.letters import Traffic, make_letter, post
@@ -84,12 +82,8 @@ class Audited(Gateway):
         return self.directory / "audit"
 
     def read_trail(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of all chains; a half one stands for nothing."""
-        for file in sorted(self.trail.rglob("*.jsonl")):
-            lines = file.read_bytes().splitlines(keepends=True)
-            for line, after in itertools.zip_longest(lines, lines[1:], fillvalue=b""):
-                if b'"event":"torn"' not in after:
-                    yield decode_event(line)
+        """Yield the lines of all chains."""
+        return read_trail(self.trail)
 
 
 def make_private(mark: str) -> bytes:
