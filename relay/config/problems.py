@@ -204,6 +204,7 @@ def find_notices(config: Config) -> Iterator[str]:
         yield "no [[tenant]]: nobody may send, every MAIL will be refused with 550 5.7.1"
     yield from find_tenant_notices(config)
     yield from find_rule_notices(config)
+    yield from _memory_notices(config)
     if not config.ingress.tls.certificate:
         yield "no [ingress.tls] certificate: STARTTLS is not offered to senders"
     if config.tls_reports.send and not config.tls_reports.dkim_key_file:
@@ -213,3 +214,15 @@ def find_notices(config: Config) -> Iterator[str]:
         )
     if config.store.durability == "warn":
         yield 'store.durability = "warn": acknowledged mail can be lost when the store restarts'
+
+
+def _memory_notices(config: Config) -> Iterator[str]:
+    """What is looked into is in memory as a whole, and twice while a rule changes it."""
+    ingress, archive = config.ingress, config.archive
+    looks = bool(config.rule or archive.directory or archive.s3.bucket)
+    if looks and ingress.memory < 2 * ingress.max_message:
+        yield (
+            f"ingress.memory is {ingress.memory}: messages of up to ingress.max_message "
+            f"({ingress.max_message}) that a rule or the archive must see may need twice that, and "
+            f"are answered 452 for ever: expected {2 * ingress.max_message} or more"
+        )

@@ -316,6 +316,20 @@ def test_a_name_of_googles_that_two_domains_have_is_noticed(
     assert all(domain in line for line in said)
 
 
+@pytest.mark.parametrize(
+    ("more", "is_told"),
+    [("", False), ("[archive]\ndirectory = 'kept'", True), ("[[rule]]\nname = 'r'", True)],
+)
+def test_memory_in_which_the_largest_message_does_not_fit_is_noticed(
+    more: str, is_told: bool
+) -> None:
+    text = "[ingress]\nmax_message = '10MiB'\nmemory = '19MiB'\n" + more
+
+    assert any("ingress.memory" in line for line in find_notices(_read(text))) is is_told
+    enough = text.replace("19MiB", "20MiB")
+    assert not any("ingress.memory" in line for line in find_notices(_read(enough)))
+
+
 # The example is the manual: what it says must be so
 
 
