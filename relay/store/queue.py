@@ -13,6 +13,7 @@ Each is one script, hence atomic and, with the server's append-only file, on dis
 What a lost reply means for each stands at the method. See DESIGN.md beside this file.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,7 @@ _BODY_MARGIN = 2 * 86_400
 # the answer to its final dot (RFC 5321 §4.5.3.2.6).
 _ACCEPT_PATIENCE = 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+_FORWARD_PATIENCE = 30.0  # s after which the rest of an accepted message is left to a worker
 
 
 class StoreLostBody(Exception):
@@ -128,8 +130,8 @@ class Store(Lanes):
         done = await self._insist_on_accept(first.home, arguments, key, body)
         if done < 0:
             raise StoreLostBody(first.message_id)
-        for delivery in distant:
-            await self._forward_at_leisure(delivery)
+        if distant:
+            await self._forward_at_leisure(distant)
         return bool(done)
 
     async def accept_notice(self, notice: Delivery, event: bytes, content: bytes) -> bool:
@@ -170,13 +172,14 @@ class Store(Lanes):
             await trio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _forward_at_leisure(self, delivery: Delivery) -> None:
-        """Forward now if possible; the message is safe, and a worker does it otherwise."""
-        try:
-            await self.forward(delivery)
-        except (StoreUnavailable, StoreError):
-            # Whatever it is, it must not become a 4xx: the message has been accepted.
-            return
+    async def _forward_at_leisure(self, deliveries: Sequence[Delivery]) -> None:
+        """Forward now what can be; the message is safe, and a worker forwards the rest."""
+        # The sender waits for its 250, for ten minutes, and there may be a thousand domains.
+        with trio.move_on_after(_FORWARD_PATIENCE):
+            for delivery in deliveries:
+                # Whatever it is, it must not become a 4xx: the message has been accepted.
+                with contextlib.suppress(StoreUnavailable, StoreError):
+                    await self.forward(delivery)
 
     async def forward(self, delivery: Delivery) -> None:
         """Move a delivery from its message's home to the shard of its domain. May be repeated.

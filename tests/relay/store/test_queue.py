@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
 import pytest
+import trio
 
 from relay.config import Config
-from relay.model import Claim
+from relay.model import Claim, Delivery
 from relay.store.keys import find_shard, make_key
 from relay.store.link import Link
 from relay.store.queue import Store, StoreLostBody
@@ -162,6 +163,23 @@ async def test_forward_that_was_broken_off_is_done_again(
     check(server)
     assert await store.read_outbox(find_shard(here)) == []
     assert (await claims.take_one(there)).delivery == deliveries[1]
+
+
+async def test_a_sender_does_not_wait_for_all_that_cannot_be_forwarded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domains = find_domains(4)
+
+    async def hang(delivery: Delivery) -> None:
+        await trio.sleep_forever()
+
+    with monkeypatch.context() as patch, trio.fail_after(5):
+        patch.setattr("relay.store.queue._FORWARD_PATIENCE", 0.01)
+        patch.setattr(store, "forward", hang)
+        assert await store.accept(make_deliveries(*domains), EVENT, b"hello")
+
+    left = await store.read_outbox(find_shard(domains[0]))
+    assert {delivery.domain for delivery in left} == set(domains[1:])
 
 
 async def test_forward_repeated_after_the_delivery_was_settled(
