@@ -261,12 +261,15 @@ class Session:
                 draft.fail(explain_failure(error))
         draft.parts += 1
         draft.body = b""
-        self._release(draft)
+        # The head stays, and is there twice while a signature is verified.
+        self._release(draft, all_but=2 * len(draft.head))
         self._set_deadline()
 
-    def _release(self, draft: Draft) -> None:
-        self._desk.door.release(draft.reserved)
-        draft.reserved = 0
+    def _release(self, draft: Draft, *, all_but: int = 0) -> None:
+        """Count memory of a message no more."""
+        kept = min(all_but, draft.reserved)
+        self._desk.door.release(draft.reserved - kept)
+        draft.reserved = kept
 
     async def _on_end(self, _: EndOfMessage) -> None:
         draft = self._draft

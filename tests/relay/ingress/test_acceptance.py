@@ -202,6 +202,22 @@ async def test_without_memory_a_message_is_put_off(enter: Open) -> None:
         assert door.memory == 10_000
 
 
+async def test_a_head_is_counted_while_it_is_held(enter: Open) -> None:
+    async with enter() as (client, desk):
+        door = desk.door
+        assert isinstance(door, OpenDoor)
+        before = door.memory
+        head = b"X: " + b"x" * 100_000 + b"\r\n" + MESSAGE[: MESSAGE.index(b"\r\n\r\n") + 2]
+        chunk = (head + b"\r\n").ljust(INLINE_OCTETS + 1, b"x")
+        await client.open_transaction()
+        for _ in range(2):
+            await client.send(b"BDAT %d\r\n" % len(chunk) + chunk)
+            assert (await client.read_reply())[:3] == b"250"
+            assert before - door.memory == 2 * len(head)
+        read_id(await client.say(b"BDAT 0 LAST"))
+        assert door.memory == before
+
+
 async def test_what_is_put_off_holds_no_memory_until_its_end(enter: Open) -> None:
     async with enter() as (client, desk):
         door = desk.door
