@@ -146,6 +146,11 @@ def find_tenant_notices(config: Config) -> Iterator[str]:
                 f"tenant {tenant.name}: {tenant.header} is taken off, its value is not checked; "
                 'that needs "header" in proof'
             )
+        if "header" in tenant.proof and not config.ingress.tls.required:
+            yield (
+                f"tenant {tenant.name}: its secret header can come in clear, and whoever reads it on "
+                "the way can send as this tenant: set ingress.tls.required"
+            )
         if "dkim" in tenant.proof and tenant.dkim_fallback:
             yield from _fallback_notices(tenant)
 

@@ -316,6 +316,20 @@ def test_a_name_of_googles_that_two_domains_have_is_noticed(
     assert all(domain in line for line in said)
 
 
+@pytest.mark.parametrize("required", [False, True])
+def test_a_secret_that_can_come_in_clear_is_noticed(tmp_path: Path, required: bool) -> None:
+    for name in ("secret", "cert", "key"):
+        (tmp_path / name).write_text("0123456789abcdef")
+    text = (
+        "[ingress.tls]\ncertificate = 'cert'\nkey = 'key'\n"
+        f"required = {str(required).lower()}\n"
+        "[[tenant]]\nname = 'a'\ndomains = ['a.example']\nproof = ['header']\n"
+        "header = 'X-A'\nheader_secret_file = 'secret'"
+    )
+
+    assert any("in clear" in line for line in find_notices(_read(text, tmp_path))) is not required
+
+
 @pytest.mark.parametrize(
     ("more", "is_told"),
     [("", False), ("[archive]\ndirectory = 'kept'", True), ("[[rule]]\nname = 'r'", True)],
