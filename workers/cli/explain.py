@@ -14,7 +14,13 @@ from relay.events import decode_event
 from relay.store.keys import Queue, find_shard, read_queue
 from relay.store.queue import Store
 from workers.cli.asking import open_store
-from workers.cli.page import format_count, format_span, format_time, open_console
+from workers.cli.page import (
+    format_count,
+    format_span,
+    format_time,
+    keep_printable,
+    open_console,
+)
 from workers.cli.reason import Reason, Situation, read_situation
 from workers.cli.target import Part, list_places, read_parts
 
@@ -174,13 +180,15 @@ def _show(story: dict[str, Any]) -> None:
     console.print(f"[bold]message {story['id']}[/]", soft_wrap=True)
     for event in story["events"]:
         moment = format_time(event.get("time", 0.0))
-        line = f"{moment}  [bold]{event['event']}[/]  {escape(_tell(event))}"
+        line = f"{moment}  [bold]{event['event']}[/]  {escape(keep_printable(_tell(event)))}"
         console.print(line, soft_wrap=True)
         for person in event.get("recipients", []):
             if isinstance(person, dict):
-                console.print(f"{'':21}{escape(_tell_recipient(person))}", soft_wrap=True)
+                console.print(
+                    f"{'':21}{escape(keep_printable(_tell_recipient(person)))}", soft_wrap=True
+                )
     for place in story["now"]:
-        console.print(f"now: {escape(_tell_place(place))}", soft_wrap=True)
+        console.print(f"now: {escape(keep_printable(_tell_place(place)))}", soft_wrap=True)
     if not story["now"]:
         console.print("now: ended, nothing of it is queued", soft_wrap=True)
 

@@ -40,9 +40,21 @@ def make_table(*columns: str, last: str = "") -> Table:
     return table
 
 
+def keep_printable(text: str) -> str:
+    """Return text that gives a terminal no orders, whoever has written it.
+
+    An address in UTF-8 may hold control characters of its own (U+009B begins an escape sequence), line
+    separators, and what turns the direction of all that follows.
+    """
+    if text.isprintable():
+        return text
+    return "".join([character if character.isprintable() else "?" for character in text])
+
+
 def add_row(table: Table, *cells: object) -> None:
     """Add a row; what strangers have named is no markup."""
-    table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells))
+    texts = (f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells)
+    table.add_row(*(Text(keep_printable(text)) for text in texts))
 
 
 def format_span(seconds: float) -> str:
