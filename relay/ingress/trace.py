@@ -31,6 +31,7 @@ def make_received(
     """
     literal = f"IPv6:{client}" if ":" in client else client
     name = hello.decode("ascii", "replace").replace("�", "?").replace("(", "").replace(")", "")
+    name = name or "?"  # of a name that was nothing but brackets
     lines = [
         f"Received: from {name} ([{literal}])",
         f"\tby {hostname} (outgate) with {protocol} id {message_id}",
