@@ -66,9 +66,8 @@ class Admission:
             return self._refuse("Relaying denied", reason, unknown=bool(self._unknown))
         if not sender:
             # Everybody's vacation notices look like this: an address proves nothing here.
-            unknown = any(t.proof and t.name in self._unknown for t in self._tenants)
             text, reason = "Relaying denied for the null sender", "null sender without proof"
-            return self._refuse(text, reason, unknown=unknown)
+            return self._refuse(text, reason, unknown=not self.knows_all_candidates())
         domain = find_domain(sender)
         tenant = self._find_owner(domain) if domain else None
         if tenant is None:
@@ -85,6 +84,12 @@ class Admission:
         """
         near = self._find_near(client)
         return tuple(tenant for tenant in self._tenants if tenant.proof and tenant.name in near)
+
+    def knows_all_candidates(self) -> bool:
+        """Tell whether ``find_candidates`` leaves nobody out whose networks are not known yet."""
+        if self._version != self._sets.version:
+            self._read_sets()
+        return not any(tenant.proof and tenant.name in self._unknown for tenant in self._tenants)
 
     def is_near(self, client: str) -> bool:
         """Tell whether an address is in any tenant's networks."""

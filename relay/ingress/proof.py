@@ -117,6 +117,11 @@ class Evidence:
     async def conclude(self, *, null_sender: bool) -> Proven | Refusal | Unknown:
         """Decide whose message it is, when all of it has come."""
         proven = await self._prove()
+        if null_sender and isinstance(proven, Refusal):
+            # It may be of somebody who was no candidate because our sets are not there yet.
+            if self._judge.admission.knows_all_candidates():
+                return proven
+            return Unknown(f"{proven.reason}; there are sets whose networks are not known yet")
         if not isinstance(proven, Proven) or not proven.tenant.align_from:
             return proven
         if null_sender and proven.by == "header":

@@ -42,7 +42,9 @@ def enter(tmp_path: Path, store: Store, dns: Nameserver) -> Open:
     (tmp_path / "secret").write_text(SECRET)
 
     @asynccontextmanager
-    async def enter(**settings: Any) -> AsyncIterator[tuple[Client, Desk]]:
+    async def enter(
+        *, others: tuple[dict[str, Any], ...] = (), **settings: Any
+    ) -> AsyncIterator[tuple[Client, Desk]]:
         tenant = {
             "name": "acme",
             "domains": ["acme.example"],
@@ -52,7 +54,9 @@ def enter(tmp_path: Path, store: Store, dns: Nameserver) -> Open:
             **settings,
         }
         other = {"name": "other", "domains": ["other.example"], "networks": ["192.0.2.0/24"]}
-        config = make_config(tmp_path, tables={"tenant": [tenant, other]})
+        partner = {"name": "partner", "spf": "partner.test"}  # which nobody has looked up
+        tables = {"tenant": [tenant, other, *others], "network": [partner]}
+        config = make_config(tmp_path, tables=tables)
         resolver = Resolver(Dns(nameservers=(Endpoint("127.0.0.1", dns.port),), timeout=Seconds(2)))
         desk = make_desk(config, store, resolver=resolver)
         async with visit(desk) as client:
@@ -225,6 +229,18 @@ async def test_the_null_sender_is_nobodys_where_nobody_asks_for_proof(enter: Ope
     async with enter() as (client, _):
         reply = await send(client, ACME.sign(MESSAGE), sender=b"")
         assert reply == b"550 5.7.1 Relaying denied for the null sender\r\n"
+
+
+async def test_the_null_sender_may_come_again_while_not_all_networks_are_known(
+    enter: Open,
+) -> None:
+    late = {"name": "late", "domains": ["evil.test"], "networks": ["partner"], "proof": ["dkim"]}
+    async with enter(others=(late,), proof=["dkim"]) as (client, desk):
+        reply = await send(client, EVIL.sign(MESSAGE), sender=b"")
+        assert reply == b"451 4.7.5 Cannot verify who sent this now, try again later\r\n"
+        (event,) = read_events(desk)
+    assert event["event"] == "postponed"
+    assert "not known yet" in str(event["reason"])
 
 
 # -- alignment
