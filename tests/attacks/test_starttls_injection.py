@@ -8,6 +8,7 @@ Or takes STARTTLS away, or makes a mess of the handshake. Real sessions, real TL
 import contextlib
 import dataclasses
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ async def desk(tmp_path: Path, store: Store, authority: trustme.CA) -> Desk:
     return make_desk(make_config(tmp_path), store, tls=Certificates([load_pair(pair)]))
 
 
+@contextlib.asynccontextmanager
+async def knock(desk: Desk, **options: int) -> AsyncIterator[Client]:
+    """Visit, and wait no more than ten seconds for anything."""
+    with trio.fail_after(10):
+        async with visit(desk, **options) as client:  # type: ignore[arg-type]
+            yield client
+
+
 def make_client_hello() -> bytes:
     """Return what a client of TLS says first."""
     outgoing = ssl.MemoryBIO()
@@ -84,7 +93,7 @@ async def test_what_comes_with_starttls_ends_the_session(
 ) -> None:
     """Also the beginning of a handshake: nobody begins it before the 220."""
     behind = make_client_hello() if behind is None else behind
-    async with visit(desk) as client:
+    async with knock(desk) as client:
         await client.say(b"EHLO me.test")
         await client.send(ENVELOPE + b"STARTTLS\r\n" + behind)
 
@@ -98,7 +107,7 @@ async def test_what_comes_with_starttls_ends_the_session(
 async def test_no_border_between_packets_lets_a_command_through(desk: Desk, server: Server) -> None:
     octets = b"STARTTLS\r\n" + INJECTED
     for place in range(1, len(octets) + 1):
-        async with visit(desk) as client:
+        async with knock(desk) as client:
             await client.say(b"EHLO me.test")
             await client.send(octets[:place])
             await wait_all_tasks_blocked()  # the session has read it
@@ -121,7 +130,7 @@ async def test_what_comes_before_the_handshake_spoils_it(
     injected: bytes, desk: Desk, client_context: ssl.SSLContext, server: Server
 ) -> None:
     """In a segment of its own, between the 220 and the client's first word of TLS."""
-    async with visit(desk) as client:
+    async with knock(desk) as client:
         await client.say(b"EHLO me.test")
         assert await client.say(b"STARTTLS") == b"220 2.0.0 Go ahead\r\n"
         await client.send(injected)
@@ -141,7 +150,7 @@ async def test_nothing_said_in_clear_outlives_the_handshake(
     opened: bytes, desk: Desk, store: Store, client_context: ssl.SSLContext
 ) -> None:
     """RFC 3207 §4.2: name, sender, recipients and content are all forgotten."""
-    async with visit(desk) as client:
+    async with knock(desk) as client:
         await client.say(b"EHLO evil.test")
         await client.send(opened + b"NOOP\r\n")
         while await client.read_reply() != b"250 2.0.0 OK\r\n":
@@ -173,7 +182,7 @@ def demand_tls(desk: Desk) -> Desk:
 
 async def test_who_has_starttls_taken_away_is_not_heard(desk: Desk, server: Server) -> None:
     """Between the client and us somebody hides the offer: with ``tls.required`` no mail gets in."""
-    async with visit(demand_tls(desk)) as client:
+    async with knock(demand_tls(desk)) as client:
         await client.say(b"EHLO me.test")
         await client.send(ENVELOPE + b"BDAT 6 LAST\r\nDATA\r\nDATA\r\nHELO me\r\n" + ENVELOPE)
         await client.send(b"QUIT\r\n")
@@ -188,7 +197,7 @@ async def test_who_has_starttls_taken_away_is_not_heard(desk: Desk, server: Serv
 
 async def test_under_tls_it_is_heard(desk: Desk, client_context: ssl.SSLContext) -> None:
     """Or the test above would prove nothing."""
-    async with visit(demand_tls(desk)) as client:
+    async with knock(demand_tls(desk)) as client:
         await client.say(b"EHLO me.test")
         assert (await client.say(b"MAIL FROM:<a@acme.example>"))[:9] == b"530 5.7.0"
         await client.say(b"STARTTLS")
@@ -202,7 +211,7 @@ async def test_under_tls_it_is_heard(desk: Desk, client_context: ssl.SSLContext)
 
 async def test_tls_without_starttls_is_nonsense(desk: Desk, server: Server) -> None:
     """A client that takes the port for 465; or somebody who has a browser knock here (ALPACA)."""
-    async with visit(desk) as client:
+    async with knock(desk) as client:
         await client.send(make_client_hello() + b"\r\n" + ENVELOPE)
         await client.stream.send_eof()  # type: ignore[attr-defined]
 
@@ -245,7 +254,7 @@ async def test_a_flood_for_a_handshake_is_not_read_to_its_end(
     flood: str, desk: Desk, server: Server
 ) -> None:
     """What is not taken stays with the sender: a mebibyte does not fit into a socket's buffer."""
-    async with visit(desk, window=65536) as client:
+    async with knock(desk, window=65536) as client:
         await client.say(b"EHLO me.test")
         await client.say(b"STARTTLS")
 
@@ -295,12 +304,13 @@ def trust(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Tr
 async def deliver(host: ScriptedHost, level: TlsLevel, trust: Trust) -> Disposition:
     """Send one message as a worker would."""
     path = host.make_path(level)
-    try:
-        peer = await open_peer(path, DirectEgress("127.0.0.11"), ca_file=trust.ca_file)
-    except HostFailed as error:
-        return error.outcome.disposition
-    verdict = await peer.deliver(make_claim(), Shelf(), b"{}")  # type: ignore[arg-type]
-    await peer.quit()
+    with trio.fail_after(10):
+        try:
+            peer = await open_peer(path, DirectEgress("127.0.0.11"), ca_file=trust.ca_file)
+        except HostFailed as error:
+            return error.outcome.disposition
+        verdict = await peer.deliver(make_claim(), Shelf(), b"{}")  # type: ignore[arg-type]
+        await peer.quit()
     return verdict.outcomes[0].disposition
 
 
@@ -392,7 +402,7 @@ async def send_in_clear_after(client: Client, octets: bytes) -> bytes:
 async def test_clear_text_in_the_middle_of_tls_ends_it(
     desk: Desk, client_context: ssl.SSLContext, server: Server
 ) -> None:
-    async with visit(desk) as client:
+    async with knock(desk) as client:
         await client.say(b"EHLO me.test")
         await client.say(b"STARTTLS")
         await client.start_tls(client_context, "gw.example.net")
