@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from relay.audit.line import UNREADABLE
+from relay.audit.line import UNREADABLE, Head, make_line, read_beginning
 from relay.errors import StartError
 
 LEAST_KEY = 32  # octets: as many as the hash has (RFC 2104 §3)
@@ -94,11 +94,18 @@ def is_seal(line: bytes, beginning: int) -> bool:
 
 
 def read_seal(line: bytes) -> Seal | None:
-    """Read the line of a seal; None when it cannot be read."""
+    """Read the line of a seal; None when it cannot be read, or is not written as we write it.
+
+    What else stood in it, as a key that is there twice, would be seen by readers and not be signed.
+    """
+    begun = read_beginning(line)
     try:
-        return msgspec.json.decode(line, type=Seal)
+        seal = msgspec.json.decode(line, type=Seal)
     except UNREADABLE:
         return None
+    if begun is None or line != make_line(Head(begun.n - 1, begun.hash), make_event(seal)):
+        return None
+    return seal
 
 
 def load_keys(file: str) -> tuple[bytes, ...]:

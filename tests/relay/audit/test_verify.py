@@ -224,3 +224,13 @@ def test_progress_is_told(tmp_path: Path) -> None:
     heard: list[int] = []
     verify(tmp_path, tell=heard.append)
     assert heard == [100_000]
+
+
+@pytest.mark.parametrize("more", [b'"lines":99,', b'"event":"seal",', b'"note":"approved",'])
+def test_a_seal_with_more_in_it_than_was_signed(tmp_path: Path, more: bytes) -> None:
+    write_days(tmp_path, (4, 0))
+    (file,) = tmp_path.glob("*/*.jsonl")
+    first, mark, seal = file.read_bytes().rpartition(b'"event":"seal",')
+    file.write_bytes(first + mark + more + seal)
+
+    assert say(check(tmp_path)) == ["the seal cannot be read"]
