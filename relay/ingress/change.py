@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from relay.config.schema import Footer, Tag
 from relay.dkim.sign import Signer
+from relay.ingress.head import take_head
 from relay.rewrite import CannotChange, add_field, add_footer, find_signed
 
 
@@ -35,7 +36,7 @@ def change(
         # It goes on with our Received line; under a field of ours it would go on with that.
         done.not_done.append("its head begins in the middle of a field")
         return done
-    signed = find_signed(_cut_head(message))
+    signed = find_signed(take_head(message))
     broken = False
     if footer is not None:
         try:
@@ -58,8 +59,3 @@ def change(
             done.message = signer.sign(done.message) + done.message
             done.what.append(f"signed by {signer.domain}")
     return done
-
-
-def _cut_head(message: bytes) -> bytes:
-    end = (b"\r\n" + message).find(b"\r\n\r\n")
-    return message[:end] if end >= 0 else message

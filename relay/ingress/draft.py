@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from relay.config.schema import Priority, Tenant
 from relay.ingress.demand import Demand, find_demand
-from relay.ingress.head import cut_head
+from relay.ingress.head import cut_head, take_head
 from relay.ingress.proof import Evidence, Judge
 from relay.ingress.secret import Secrets
 from relay.ingress.trace import count_hops
@@ -131,7 +131,7 @@ class Draft:
         whole = self.trace + message
         self.size = len(whole)
         self.tail = (b"\r\n" + whole)[-2:]
-        self.head = _cut(message)
+        self.head = take_head(message)
         if len(whole) <= INLINE_OCTETS and not self.parts:
             self.body = whole
             return
@@ -142,8 +142,3 @@ class Draft:
         for start in range(0, len(whole), INLINE_OCTETS):
             yield whole[start : start + INLINE_OCTETS]
             self.parts += 1
-
-
-def _cut(message: bytes) -> bytes:
-    end = (b"\r\n" + message).find(b"\r\n\r\n")
-    return message[:end] if end >= 0 else message

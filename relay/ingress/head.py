@@ -19,6 +19,14 @@ def cut_head(beginning: bytes) -> bytes:
     return beginning[: end if end >= 0 else len(beginning)].lower()
 
 
+def take_head(message: bytes) -> bytes:
+    """Return the head of a message, with the CRLF of its last line; all of it if it has no body."""
+    if message.startswith(b"\r\n"):
+        return b""
+    end = message.find(b"\r\n\r\n")
+    return message[: end + 2] if end >= 0 else message
+
+
 def find_values(beginning: bytes, name: str) -> Iterator[bytes]:
     """Yield the values of the header fields of this name, unfolded and trimmed.
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.ingress.head import HEAD_OCTETS, find_values
+from relay.ingress.head import HEAD_OCTETS, find_values, take_head
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,17 @@ def test_fields_are_read_as_they_were_written(
     expected = [b" ".join(words) for name, words, _ in fields if name.lower() == b"p"]
 
     assert list(find_values(head + b"\r\n" + body, "P")) == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "head"),
+    [
+        (b"A: 1\r\nB: 2\r\n\r\nbody\r\n\r\n", b"A: 1\r\nB: 2\r\n"),
+        (b"\r\nA: 1\r\n\r\n", b""),
+        (b"A: 1\r\n", b"A: 1\r\n"),
+        (b"A: 1", b"A: 1"),
+        (b"", b""),
+    ],
+)
+def test_the_head_ends_at_the_first_empty_line(message: bytes, head: bytes) -> None:
+    assert take_head(message) == head
