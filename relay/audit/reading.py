@@ -233,7 +233,9 @@ class ChainReader:
     # -- ends ---------------------------------------------------------------------------------
 
     def _end_day(self, day: str, *, newest: bool) -> None:
-        if self._unended and not newest:
+        if self._unended and self._sealed:
+            self._find("has half a line behind its seal, where nobody writes any more")
+        elif self._unended and not newest:
             self._find("ends in half a line, and there are later files")
         if not self._sealed and not newest:
             self._find("has no seal, and there are later files: its end is missing", 0)

@@ -73,7 +73,7 @@ class Book:
 
 def _sign(seal: Seal, key: bytes) -> str:
     what = ("outgate-audit-seal", seal.chain, seal.day, seal.lines, seal.first, seal.last)
-    text = "\n".join(map(str, (*what, seal.digest))).encode()
+    text = "\n".join(map(str, (*what, seal.digest, seal.time))).encode()
     return hmac.digest(key, text, "sha256").hex()
 
 
