@@ -36,7 +36,6 @@ from relay.errors import ArchiveDamaged, StartError
 MAGIC = b"OGSEAL1\n"
 _KEY = 32
 _SALT = 16
-_TAG = 16
 _PREAMBLE = len(MAGIC) + 8 + _SALT + 4
 _HEAD_NONCE = (0).to_bytes(12, "big")
 _MESSAGE_NONCE = (1).to_bytes(12, "big")
