@@ -82,7 +82,8 @@ class Ingress(Section, frozen=True):
     client_handshakes: Rates | None = Rates((Rate(100, 1, 200),))
     # Load balancers, as networks, whose connections begin with a PROXY protocol header (1 or 2).
     proxies: tuple[str, ...] = ()
-    # Octets of messages that a process holds in memory; what would take more is answered 452.
+    # Octets of messages that a process holds in memory; what would take more is answered 452. Beside
+    # it each connection may hold the 256 KiB that have just arrived.
     memory: Octets = Octets(512 << 20)
     # Bare CR, bare LF and NUL in a message: "refuse" (550 5.6.0) or "repair" before it is stored.
     line_endings: Literal["refuse", "repair"] = "refuse"
