@@ -4,10 +4,13 @@ A parameter that we did not offer, or cannot read, is an error (RFC 5321 §4.1.1
 it would promise something to the sender that nobody keeps.
 """
 
+import re
 from dataclasses import dataclass
 
 from relay.smtp import grammar
 
+# C1 controls, separators of lines and paragraphs, marks and overrides of direction.
+_UNSEEN = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # RFC 5321 §4.2: the text of a reply is printable ASCII.
 _PRINTABLE = bytes(octet if 32 <= octet < 127 else ord("?") for octet in range(256))
 
@@ -89,7 +92,7 @@ def read_rcpt(argument: bytes, *, utf8: bool) -> Rcpt:
     for name, value in _split(rest):
         if name == b"NOTIFY" and grammar.NOTIFY.fullmatch(value.upper()):
             notify = value.upper()
-        elif name == b"ORCPT" and grammar.ORCPT.fullmatch(value) and (utf8 or value.isascii()):
+        elif name == b"ORCPT" and grammar.ORCPT.fullmatch(value) and _is_text(value, utf8=utf8):
             orcpt = value
         else:
             raise BadCommand(555, "5.5.4", f"RCPT parameter {_show(name)} not recognised or bad")
@@ -118,9 +121,23 @@ def _check_path(address: bytes, *, utf8: bool) -> None:
         # RFC 6531 §3.5: without SMTPUTF8 such an address is not one.
         raise BadCommand(553, "5.6.7", "Address has octets above 127: SMTPUTF8 is needed")
     try:
-        address.decode()
+        text = address.decode()
     except UnicodeDecodeError:
         raise BadCommand(553, "5.6.7", "Address is not UTF-8") from None
+    if _UNSEEN.search(text):
+        # RFC 6532 §3.1 lets them in, and RFC 8264 §4.2 has no use for them: whoever reads the
+        # address on a terminal, or in a list, reads another one.
+        raise BadCommand(553, "5.6.7", "Address has control characters")
+
+
+def _is_text(value: bytes, *, utf8: bool) -> bool:
+    if value.isascii():
+        return True
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return utf8
 
 
 def _show(name: bytes) -> str:

@@ -81,7 +81,7 @@ class Capabilities:
                 # RFC 8689 §5: with REQUIRETLS, FULL is not to be heeded.
                 ret = b"HDRS" if envelope.tls == "required" else envelope.ret
                 command += b" RET=" + check_word(ret)
-            if envelope.envid:
+            if envelope.envid and not _has_brackets(envelope.envid):
                 command += b" ENVID=" + check_word(envelope.envid)
         if envelope.tls == "required" and self.requiretls:
             command += b" REQUIRETLS"
@@ -95,7 +95,7 @@ class Capabilities:
         if self.dsn:
             if recipient.notify:
                 command += b" NOTIFY=" + check_word(recipient.notify)
-            if recipient.orcpt:
+            if recipient.orcpt and not _has_brackets(recipient.orcpt):
                 command += b" ORCPT=" + check_word(recipient.orcpt, utf8=utf8)
         return command + b"\r\n"
 
@@ -104,6 +104,17 @@ class Capabilities:
 # quoted local part, where they would be legal (RFC 5321 §4.1.2): whether the next server's parser
 # agrees with ours about the quotes is not worth finding out.
 _FORBIDDEN = bytes(range(0x21)) + b"<>\x7f"
+
+
+def _has_brackets(xtext: bytes) -> bool:
+    """Tell whether a parameter is better left out than sent, or the whole message not sent.
+
+    RFC 3461 §4 has angle brackets in xtext; a parser that looks for the last one of the line finds
+    another address. It only helps to tell notices apart. Raises LocalProtocolError for what is worse.
+    """
+    plain = xtext.translate(None, b"<>")
+    check_word(plain, utf8=True)
+    return len(plain) != len(xtext)
 
 
 def check_word(word: bytes, *, utf8: bool = False) -> bytes:

@@ -59,6 +59,8 @@ MAX_IDLE_COMMANDS = 100
 _RCPT_FACTOR = 10
 _CHUNK_WORTH = 1024
 
+_WEB = frozenset((b"CONNECT", b"DELETE", b"GET", b"HEAD", b"OPTIONS", b"PATCH", b"POST", b"PUT"))
+
 _DATA, _END, _ABORTED = Data(), EndOfMessage(), "the sender began anew"
 
 
@@ -223,6 +225,9 @@ class ServerSession:
         verb, _, argument = line[:-2].partition(b" ")
         handler = _COMMANDS.get(verb.upper())
         if handler is None:
+            if verb.upper() in _WEB:
+                # A browser was made to talk to us: commands may stand in what it posts.
+                return self._give_up(500, "5.5.1", "This is no web server")
             return self._fault(500, "5.5.2", "Command not recognised")
         try:
             return handler(self, argument)

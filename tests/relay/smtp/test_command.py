@@ -137,3 +137,18 @@ def test_a_refusal_shows_no_more_of_a_parameter_than_is_fit_to_print() -> None:
     assert "X???X" in caught.value.text
     assert caught.value.text.isascii()
     assert caught.value.text.isprintable()
+
+
+@pytest.mark.parametrize("character", ["\x85", "\x9b", "\u2028", "\u202e", "\u2066", "\u200f"])
+def test_an_address_that_reads_like_another_is_refused(character: str) -> None:
+    address = f"<a{character}b@x.test>".encode()
+
+    with pytest.raises(BadCommand, match="control characters"):
+        read_mail(b"FROM:" + address + b" SMTPUTF8", max_size=1000, requiretls=False)
+    with pytest.raises(BadCommand, match="control characters"):
+        read_rcpt(b"TO:" + address, utf8=True)
+
+
+def test_a_parameter_that_is_no_utf8_is_refused() -> None:
+    with pytest.raises(BadCommand, match="ORCPT"):
+        read_rcpt(b"TO:<b@x.test> ORCPT=utf-8;b\xff@x.test", utf8=True)

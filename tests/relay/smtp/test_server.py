@@ -117,7 +117,6 @@ def test_messages_follow_each_other_in_one_write() -> None:
         (b"EXPN list\r\n", 502),
         (b"ETRN x\r\n", 502),
         (b"STARTTLS\r\n", 502),
-        (b"GET / HTTP/1.1\r\n", 500),
         (b"\r\n", 500),
         (b"VRFY joe\r\n", 252),
         (b"NOOP whatever\r\n", 250),
@@ -675,3 +674,16 @@ def test_a_transaction_says_whether_it_is_utf8() -> None:
     assert exchange.session.utf8
     assert codes(exchange.say("RCPT TO:<ö@y.test>\r\nRSET\r\n".encode())) == [250, 250]
     assert not exchange.session.utf8
+
+
+@pytest.mark.parametrize("verb", [b"GET", b"post", b"CONNECT", b"PUT", b"OPTIONS"])
+def test_a_browser_is_not_listened_to(verb: bytes) -> None:
+    exchange = Exchange()
+
+    replies = exchange.say(
+        verb + b" / HTTP/1.1\r\nHost: gw.example.net\r\n\r\nEHLO me\r\nMAIL FROM:<a@x.test>\r\n"
+    )
+
+    assert replies == b"500 5.5.1 This is no web server\r\n"
+    assert exchange.closed
+    assert not any(isinstance(event, Mail) for event in exchange.events)
