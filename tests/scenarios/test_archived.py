@@ -32,7 +32,7 @@ from tests.kit.shelf import Shelf
 
 pytestmark = pytest.mark.slow
 
-KILLS = 4
+KILLS = 3
 DOMAINS = [f"d{number}.load.test" for number in range(6)]
 DELIVERY = 'processes = 1\nretry = ["1s"]\nidle = "1s"'
 LARGE = 9  # each so many-th message goes through the store in parts
