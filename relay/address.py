@@ -40,8 +40,10 @@ def name_sender(address: bytes) -> frozenset[str]:
 
     In lower case. RFC 5321 §2.4 keeps the case of local parts; a rule that overlooks News@ because
     it says news@ would surprise its author more. So would one that overlooks "news"@, which is the
-    same address (§4.1.2). None for the null sender.
+    same address (§4.1.2). The null sender is "<>".
     """
+    if not address:
+        return frozenset(("<>",))
     domain = find_domain(address)
     if not domain:
         return frozenset()

@@ -34,14 +34,18 @@ def check_patterns(path: str, patterns: tuple[str, ...]) -> Iterator[str]:
 
 
 def check_senders(path: str, senders: tuple[str, ...]) -> Iterator[str]:
-    """A sender is an address, or a star for the whole of its local part.
+    """A sender is an address, a star for the whole of its local part, or "<>" for the null sender.
 
     More than one star would ask for a language.
     """
     for sender in senders:
         local, _, domain = sender.rpartition("@")
+        if sender == "<>":
+            continue
         if not domain or not LOCAL.fullmatch(local) or not DOMAIN.fullmatch(domain):
-            yield f'{path}: expected "news@acme.example" or "*@acme.example", got {sender!r}'
+            yield (
+                f'{path}: expected "news@acme.example", "*@acme.example" or "<>", got {sender!r}'
+            )
 
 
 def check_files(path: str, **files: str) -> Iterator[str]:

@@ -36,8 +36,10 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"Rar!\x1a\x07", "RAR"),
     (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
     (b"MSCF\0\0\0\0", "cabinet"),
+    # winmail.dat: Outlook shows what is attached in it (MS-OXTNEF §2.1.3.3.1, little-endian).
+    (b"\x78\x9f\x3e\x22", "TNEF"),
 )
-_CLOSED = frozenset({"RAR", "7-Zip", "cabinet"})
+_CLOSED = frozenset({"RAR", "7-Zip", "cabinet", "TNEF"})
 _BZ2_BLOCK = (b"\x31\x41\x59\x26\x53\x59", b"\x17\x72\x45\x38\x50\x90")
 _UNPACKED_NAMES = {".tgz": ".tar", ".tbz": ".tar", ".tbz2": ".tar", ".txz": ".tar"}
 _DEEPEST = 1  # archives in an archive

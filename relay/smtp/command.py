@@ -125,8 +125,8 @@ def _check_path(address: bytes, *, utf8: bool) -> None:
     except UnicodeDecodeError:
         raise BadCommand(553, "5.6.7", "Address is not UTF-8") from None
     if _UNSEEN.search(text):
-        # RFC 6532 §3.1 lets them in, and RFC 8264 §4.2 has no use for them: whoever reads the
-        # address on a terminal, or in a list, reads another one.
+        # RFC 6531 §3.3 lets them in: whoever reads the address in a list, or on a terminal, reads
+        # another one.
         raise BadCommand(553, "5.6.7", "Address has control characters")
 
 

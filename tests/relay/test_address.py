@@ -60,6 +60,10 @@ def test_what_rules_call_a_sender(address: bytes, name: str) -> None:
     assert name_sender(address) == {name, f"*@{name.rpartition('@')[2]}"}
 
 
-@pytest.mark.parametrize("address", [b"", b"a", b"a@[192.0.2.1]"])
+@pytest.mark.parametrize("address", [b"a", b"a@[192.0.2.1]"])
 def test_who_has_no_domain_is_called_nothing(address: bytes) -> None:
     assert name_sender(address) == frozenset()
+
+
+def test_the_null_sender_has_a_name_too() -> None:
+    assert name_sender(b"") == {"<>"}

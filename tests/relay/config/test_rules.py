@@ -70,7 +70,7 @@ def _rule(text: str) -> str:
     ("rule", "problem"),
     [
         ("tenants = ['acne']", "rule[0].tenants: no [[tenant]] named 'acne'; there is acme, other"),
-        ("senders = ['acme.example']", """rule[0].senders: expected "news@acme.example" or "*@acme.example", got 'acme.example'"""),
+        ("senders = ['acme.example']", """rule[0].senders: expected "news@acme.example", "*@acme.example" or "<>", got 'acme.example'"""),
         ("recipient_domains = ['a.*']", """rule[0].recipient_domains: expected "example.org", "*.example.org" or "*", got 'a.*'"""),
         ("larger_than = '2GiB'", "rule[0].larger_than: expected 0 to 1073741824, got 2147483648"),
         ("recipients_over = -1", "rule[0].recipients_over: expected 0 to 100000, got -1"),

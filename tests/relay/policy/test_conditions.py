@@ -41,6 +41,8 @@ async def test_tenants(tenants: list[str], fits: bool) -> None:
         ("grüße@acme.example".encode(), "grüße@acme.example", True),
         ("a@grüße.example".encode(), "*@xn--gre-6ka8l.example", True),
         (b"", "*@acme.example", False),
+        (b"", "<>", True),
+        (b"a@acme.example", "<>", False),
         (b"a@[192.0.2.1]", "*@acme.example", False),
     ],
 )
