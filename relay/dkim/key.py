@@ -20,6 +20,8 @@ LEAST_BITS = 1024  # RFC 8301 §3.2: what is signed with fewer does not count
 _MOST_BITS = 8192  # it asks for 4096; the time that one takes grows with the square
 _RECORD_OCTETS = 4096  # a key of 8192 bits is 1.4 KiB
 
+_PADDING, _HASH = padding.PKCS1v15(), hashes.SHA256()
+
 # A record of our own, or one without v= that has p=. A wildcard may bring SPF or DMARC here.
 _KEY = re.compile(rb"[ \t\r\n]*(?:v[ \t\r\n]*=[ \t\r\n]*DKIM1[ \t\r\n]*(?:;|\Z)|(?!v[ \t\r\n]*=))")
 _HAS_P = re.compile(rb"(?:^|;)[ \t\r\n]*p[ \t\r\n]*=")
@@ -41,7 +43,7 @@ class PublicKey:
         """Tell whether ``seal`` was made of these octets with the private half."""
         try:
             if isinstance(self.key, RSAPublicKey):
-                self.key.verify(seal, octets, padding.PKCS1v15(), hashes.SHA256())
+                self.key.verify(seal, octets, _PADDING, _HASH)
             else:
                 # RFC 8463 §3: Ed25519 signs the SHA-256 digest, not the octets.
                 self.key.verify(seal, sha256(octets).digest())

@@ -18,9 +18,6 @@ _SEAL_OCTETS = 1024  # RSA of 8192 bits
 _NAMES = 500
 _AHEAD = 86_400.0  # s by which a signer's clock may be ahead
 
-# d= and b= can be found without reading the rest: a tag begins at the start, or behind a ";".
-_DOMAIN = re.compile(rb"(?:^|;)[ \t\r\n]*d[ \t\r\n]*=([^;]*)")
-_SEAL = re.compile(rb"((?:^|;)[ \t\r\n]*b[ \t\r\n]*=)[^;]*")
 _FIELD_NAME = re.compile(rb"[!-9;-~]+")  # RFC 5322 §3.6.8
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 
@@ -44,8 +41,12 @@ class Signature:
 
 def read_domain(field: bytes) -> str:
     """Return d= in lower case without reading the rest; "" when it cannot be read."""
-    found = _DOMAIN.search(field.partition(b":")[2])
-    return read_host(found[1].strip(BLANKS)) if found else ""
+    # A tag begins at the start, or behind a ";".
+    for tag in field.partition(b":")[2].split(b";"):
+        name, equals, value = tag.partition(b"=")
+        if equals and name.strip(BLANKS) == b"d":
+            return read_host(value.strip(BLANKS))
+    return ""
 
 
 def parse_signature(field: bytes, *, now: float) -> Signature:
@@ -77,9 +78,19 @@ def parse_signature(field: bytes, *, now: float) -> Signature:
         digest=_read_digest(tags[b"bh"]),
         length=_read_number(tags, b"l"),
         seal=_read_seal(tags[b"b"]),
-        # RFC 6376 §3.7: all between "b=" and the next ";" is as if it were not there.
-        unsealed=name + colon + _SEAL.sub(rb"\1", value, count=1),
+        unsealed=name + colon + _unseal(value),
     )
+
+
+def _unseal(value: bytes) -> bytes:
+    """Return the tags with nothing in b= (RFC 6376 §3.7): up to the next ";", blanks too."""
+    tags = value.split(b";")
+    for place, tag in enumerate(tags):
+        name, equals, _ = tag.partition(b"=")
+        if equals and name.strip(BLANKS) == b"b":
+            tags[place] = name + equals
+            break
+    return b";".join(tags)
 
 
 def _read_algorithm(value: bytes) -> Algorithm:

@@ -59,6 +59,7 @@ class Verifier:
         self._reasons: list[str] = []
         self._signatures: list[tuple[int, Signature]] = []  # with their places in the head
         self._bodies: dict[Form, SimpleBody] = {}
+        self.fields: Fields | None = None  # of the head, if they were looked at
         try:
             self._read(head, wanted)
         except Unproven as problem:
@@ -98,7 +99,7 @@ class Verifier:
         if NAME not in head.lower():
             raise Unproven("no DKIM signature")
         _check_lines(head)
-        self._fields = Fields(head)
+        self._fields = self.fields = Fields(head)
         places = list(self._find_wanted(wanted))
         froms = len(self._fields.find(b"from"))
         if froms != 1:

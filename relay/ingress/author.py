@@ -23,10 +23,10 @@ _NAMED = re.compile(rb"([^<>,;:]*)<\s*(" + _ADDRESS + rb")\s*>")
 _BARE = re.compile(_ADDRESS)
 
 
-def find_authors(head: bytes) -> tuple[str, ...] | None:
+def find_authors(head: bytes, known: Fields | None = None) -> tuple[str, ...] | None:
     """Return the domains of the addresses in From (lower case, A-labels).
 
-    ``head``: the header block. None when there is no such field, more than one, or one that cannot
+    ``head``: the header block; ``known``: its fields, if they are known already. None when there is no such field, more than one, or one that cannot
     be read: §3.6 demands exactly one.
     """
     if len(head) > HEAD_OCTETS:
@@ -34,7 +34,7 @@ def find_authors(head: bytes) -> tuple[str, ...] | None:
     # One, in the widest sense: whoever reads it otherwise than ``find_values`` must not find another,
     # folded before its colon, or without a line end (which it gets on its way).
     fields = list(find_values(head, "From"))
-    if len(fields) != 1 or len(Fields(head).find(b"from")) != 1:
+    if len(fields) != 1 or len((known or Fields(head)).find(b"from")) != 1:
         return None
     value = _strip(fields[0])
     if value is None:

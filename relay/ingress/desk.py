@@ -1,5 +1,6 @@
 """What all sessions of a process share, and how it comes about from the configuration."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,7 @@ from relay.archive import open_archive
 from relay.config.schema import Config, Tenant
 from relay.dkim.key import Keys
 from relay.dkim.sign import Signer, load_signer
+from relay.errors import StoreUnavailable
 from relay.events import EventLog
 from relay.ingress.acceptance import Acceptance
 from relay.ingress.admission import Admission
@@ -84,6 +86,8 @@ class Furniture:
                 if self.desk.return_paths is not None:
                     nursery.start_soon(self.desk.return_paths.run)
         finally:
+            with contextlib.suppress(StoreUnavailable):  # it goes first
+                self.desk.acceptance.quotas.close()
             with trio.move_on_after(_CLOSING, shield=True):
                 for scanner in self.scanners.values():
                     await scanner.aclose()

@@ -126,7 +126,8 @@ class Evidence:
             return proven
         if null_sender and proven.by == "header":
             return proven  # Google's own notices are from mailer-daemon@googlemail.com
-        authors = find_authors(self._head)
+        known = self._verifier.fields if self._verifier is not None else None
+        authors = find_authors(self._head, known)
         if not authors:
             return Refusal(_NOT_ALIGNED, "the From field is missing, there twice, or unreadable")
         for domain in authors:

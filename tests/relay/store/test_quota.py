@@ -38,3 +38,28 @@ async def test_all_rates_hold_at_once(link: Link) -> None:
 
     assert taken[:2] == [0.0, 0.0]
     assert 0 < max(taken) <= 1.1
+
+
+async def test_of_a_large_rate_a_share_is_taken_at_a_time(link: Link, server: Server) -> None:
+    other = Link(server.url, timeout=10)
+    try:
+        rates = (Rate(1000, 3600),)
+        mine, theirs = Quotas(link), Quotas(other)
+        taken = 0
+        for quotas in (mine, theirs, mine):
+            for _ in range(5):
+                assert await quotas.take("acme", rates) == 0.0
+                taken += 1
+
+        while not await mine.take("acme", rates):
+            taken += 1
+        # What the other has taken, and not used, is not there; never more than there may be.
+        assert 1000 - 10 <= taken <= 1000
+
+        theirs.close()
+        await other.call("PING")  # behind it
+        while not await mine.take("acme", rates):
+            taken += 1
+        assert taken == 1000
+    finally:
+        await other.aclose()
