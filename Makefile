@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test check format bench fuzz clean
+.PHONY: install demo test attack check format bench fuzz clean
 
 install: $(STAMP)
 
@@ -20,7 +20,11 @@ demo: install
 	@$(BIN)/outgate demo
 
 test: install
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -m "not heavy"
+
+# What `test` leaves out: thousands of connections, bombs, every ending; five minutes.
+attack: install
+	$(BIN)/python -m pytest tests -m heavy
 
 check: install
 	$(BIN)/ruff format --check .

@@ -27,6 +27,7 @@ from tests.kit.sink import Sink, find_obstacle
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.heavy,
     pytest.mark.skipif(find_obstacle() is not None, reason=str(find_obstacle())),
 ]
 

@@ -30,6 +30,8 @@ from tests.kit.sink import Sink, find_obstacle
 from tests.kit.throng import Running
 from tests.kit.visit import Client, make_config, make_desk, visit
 
+pytestmark = pytest.mark.heavy
+
 SHARED = "127.0.0.1"  # of honest ones and attackers
 ADDRESSES = [SHARED, *(f"127.0.0.{number}" for number in range(31, 41))]
 GROUPS = {

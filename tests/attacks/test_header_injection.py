@@ -31,6 +31,8 @@ from tests.kit.redis import Server
 from tests.kit.visit import make_config, make_desk, read_id, read_parts, split_trace, visit
 from tests.kit.works import Works, open_works
 
+pytestmark = pytest.mark.heavy
+
 CONTENT = b"From: a@acme.example\r\nSubject: x\r\n\r\nhello\r\n"
 OFFERS = ("PIPELINING", "8BITMIME", "SIZE 100000000", "SMTPUTF8", "DSN")
 REFUSED = (b"500", b"501", b"550", b"553", b"555")

@@ -37,6 +37,8 @@ from tests.kit.postfix import Postfix
 from tests.kit.receiving import Exchange, codes
 from tests.kit.unread import wait_until_read
 
+pytestmark = pytest.mark.heavy
+
 SETTINGS = ["refuse", "repair"]
 ENVELOPE = b"MAIL FROM:<ann@acme.example>\r\nRCPT TO:<bob@mail.example>\r\n"
 HIDDEN = (
