@@ -96,6 +96,7 @@ were retried.
 
 import os
 import sys
+import weakref
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -157,6 +158,7 @@ class EventLog:
         else:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            weakref.finalize(self, os.close, self._file)
 
     @property
     def trouble(self) -> str:

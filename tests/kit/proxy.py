@@ -5,7 +5,7 @@ It runs in threads, because what is tested against it runs in a trio loop and a 
 
 import contextlib
 import os
-import select
+import selectors
 import socket
 import tempfile
 import threading
@@ -82,9 +82,18 @@ class Proxy:
                 self._ends -= {client, server}
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        # Not select(): a test run may have more than a thousand files open.
+        with selectors.DefaultSelector() as both:
+            both.register(client, selectors.EVENT_READ, client)
+            both.register(server, selectors.EVENT_READ, server)
+            self._pass_on_from(both, client, server)
+
+    def _pass_on_from(
+        self, both: selectors.BaseSelector, client: socket.socket, server: socket.socket
+    ) -> None:
         doomed = False
         while True:
-            for end in select.select([client, server], [], [])[0]:
+            for end in [key.data for key, _ in both.select()]:
                 octets = end.recv(_OCTETS)
                 if not octets or (doomed and end is server):
                     return
