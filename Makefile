@@ -22,7 +22,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest tests -m "not heavy"
 
-# What `test` leaves out: thousands of connections, bombs, every ending; five minutes.
+# What `test` leaves out: thousands of connections, bombs, every ending, kills; six minutes.
 attack: install
 	$(BIN)/python -m pytest tests -m heavy
 

@@ -30,7 +30,7 @@ from tests.kit.letters import Traffic, insist, make_letter, post
 from tests.kit.s3 import BUCKET, S3Server
 from tests.kit.shelf import Shelf
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 
 KILLS = 3
 DOMAINS = [f"d{number}.load.test" for number in range(6)]

@@ -23,6 +23,7 @@ from tests.kit.shelf import Shelf
 from tests.kit.smalldisk import SmallDisk, open_small_disk
 
 pytestmark = [
+    pytest.mark.heavy,
     pytest.mark.slow,
     pytest.mark.skipif(bool(smalldisk.find_obstacle()), reason=smalldisk.find_obstacle()),
 ]

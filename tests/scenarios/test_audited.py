@@ -32,7 +32,7 @@ from tests.kit.letters import Traffic, make_letter, post
 from tests.kit.shelf import Shelf
 from tests.kit.signing import SigningDomain, make_rsa_key
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 
 ROUNDS = ("ingress", "worker", "store", "ingress")
 DOMAINS = [f"d{number}.load.test" for number in range(8)]

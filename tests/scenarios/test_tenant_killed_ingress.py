@@ -25,7 +25,7 @@ from tests.kit.gateway import Gateway
 from tests.kit.letters import Answer, insist, make_letter, post
 from tests.kit.shelf import Shelf
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 
 SENDERS = 3
 LINE = b"What is written here is signed, and one octet less would be noticed.\r\n"
