@@ -147,7 +147,9 @@ def test_what_is_none_is_let_be() -> None:
     assert list_of(attach(b"BZhello", "x.txt")) == ["x.txt"]
 
 
-@pytest.mark.parametrize("magic", [b"Rar!\x1a\x07\x01\0", b"7z\xbc\xaf\x27\x1c", b"\x78\x9f\x3e\x22\0\0"])
+@pytest.mark.parametrize(
+    "magic", [b"Rar!\x1a\x07\x01\0", b"7z\xbc\xaf\x27\x1c", b"\x78\x9f\x3e\x22\0\0"]
+)
 def test_what_cannot_be_listed_is_unreadable(magic: bytes) -> None:
     with pytest.raises(Unreadable, match="cannot be read"):
         list_of(attach(magic + b"x" * 600, "x.pdf"))
