@@ -22,7 +22,6 @@ async def test_all_that_waits_flows_as_soon_as_a_probe_gets_through(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(works.run)
                 rests = await works.wait_for_event("resting", 3)
-                assert len(host.messages) == 0
                 # A quarter of the first wait, doubling; while it rests nobody knocks.
                 assert [event["wait"] for event in rests] == [0.5, 1.0, 2.0]
                 await host.wait_for(1)
@@ -35,7 +34,10 @@ async def test_all_that_waits_flows_as_soon_as_a_probe_gets_through(
                 nursery.cancel_scope.cancel()
             works.check()
         deferred = works.read_events("deferred")
-        attempts = [event["attempt"] for event in works.read_events("delivered")]
+        delivered = works.read_events("delivered")
+        attempts = [event["attempt"] for event in delivered]
+    # None got through before; by the events' own times, for who reads them may be late.
+    assert min(event["time"] for event in delivered) > rests[2]["time"]
     # Only what was tried has lost an attempt.
     assert 1 <= len(deferred) <= 3
     assert sum(attempts) == COUNT + len(deferred)
