@@ -4,7 +4,6 @@ import base64
 import re
 
 _NAME = re.compile(r"[!-9;-~]{1,76}")
-_BREAK = re.compile(r"[\r\n]")
 _LINE = 78  # RFC 5322 §2.1.1, without the CRLF
 _LONGEST = 998
 # Octets of UTF-8 in one encoded word: "=?utf-8?b?" + "?=" + base64 of 45 octets is 72 characters.
