@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Iterator
 
 from relay.config.keeping import find_keeping_problems
+from relay.config.reputation import find_reputation_problems
 from relay.config.rules import find_rule_notices, find_rule_problems
 from relay.config.schema import Config, Delivery, IngressTls, Site, Source, TlsReports
 from relay.config.shapes import DOMAIN, LOCAL, NAME, check_files, check_patterns, is_file, write_key
@@ -40,6 +41,7 @@ def find_problems(config: Config) -> Iterator[str]:
     yield from find_site_problems(config.site)
     yield from _delivery_problems(config.delivery)
     yield from _report_problems(config.tls_reports)
+    yield from find_reputation_problems(config)
 
 
 def _ranges(config: Config) -> Iterator[str]:

@@ -243,6 +243,9 @@ class Source(Section, frozen=True):
     # "haproxy://HOST:PORT", which is told the address in a PROXY protocol header, version 2.
     proxy: str = ""
     proxy_password_file: str = ""
+    # A new address begins with little mail a day at each site: "default", or the name of a
+    # [warmup.NAME]. "": it is warm.
+    warmup: str = ""
 
 
 class Limits(Section, frozen=True):
@@ -350,6 +353,63 @@ class TlsReports(Section, frozen=True):
     dkim_key_file: str = ""  # PEM, RSA or Ed25519
 
 
+class TenantShare(Section, frozen=True):
+    """What a tenant may do to the reputation of the sources that it shares with others.
+
+    Shares of what was sent for it within `window`: recipients unknown to their hosts, refused as
+    spam or malware, complained about. 0: never.
+    """
+
+    window: Seconds = Seconds(86400)
+    at_least: int = 500  # recipients tried; before that no share says anything
+    slow_unknown: float = 0.1
+    slow_content: float = 0.1
+    slow_complaints: float = 0.002
+    slow_to: Rates = Rates((Rate(1, 1),))  # deliveries of a tenant that is slowed
+    hold_unknown: float = 0.0
+    hold_content: float = 0.0
+    hold_complaints: float = 0.0
+
+
+class Reputation(Section, frozen=True):
+    """What receivers' answers do to pace, rotation and quarantine of each source at each site."""
+
+    enabled: bool = True
+    half_life: Seconds = Seconds(86400)  # within which evidence loses half its weight
+    floor: float = 0.3  # a score below quarantines a source at a site, 0 to 1; 0: never
+    # How long the first quarantine lasts, the second ...; the last repeats. Then it is probed.
+    quarantine: tuple[Seconds, ...] = tuple(Seconds(s) for s in (1800, 7200, 28800, 86400))
+    probes: int = 5  # messages that must get through before it is over
+    slowest: Rates = Rates((Rate(1, 60),))  # no pace falls below
+    tenant: TenantShare = TenantShare()
+
+
+class Warmup(Section, frozen=True):
+    """How a new source is warmed up, at each site: [warmup.NAME]."""
+
+    days: tuple[int, ...]  # deliveries of each day; after the last the source is warm
+    # A day with a larger share of throttled and blocked attempts does not count.
+    spoilt: float = 0.05
+    idle: Seconds = Seconds(7 * 86400)  # without mail for longer, it goes back a day for each day
+
+
+class Feedback(Section, frozen=True):
+    """Mailboxes of ours to which receivers send complaints (ARF) and operators late bounces."""
+
+    domains: tuple[str, ...] = ()  # any address there; taken from anybody, counted, never relayed
+    max_message: Octets = Octets(1 << 20)
+
+
+class Checks(Section, frozen=True):
+    """What is looked at of our own sources, from time to time and by `outgate doctor`."""
+
+    interval: Seconds = Seconds(3600)  # 0: only by `outgate doctor`
+    dnsbl: tuple[str, ...] = ()  # zones of block lists: "zen.spamhaus.org"
+    # A source that fails one of these does not send until it passes: any of "ptr", "dnsbl",
+    # "spf" (of every tenant whose pool it is in).
+    gate: tuple[Literal["ptr", "dnsbl", "spf"], ...] = ()
+
+
 class Log(Section, frozen=True):
     """Where the event log goes: one JSON line for each thing that happened to a message."""
 
@@ -377,4 +437,8 @@ class Config(Section, frozen=True):
     dns: Dns = Dns()
     tls: Tls = Tls()
     tls_reports: TlsReports = TlsReports()
+    reputation: Reputation = Reputation()
+    warmup: dict[str, Warmup] = {}
+    feedback: Feedback = Feedback()
+    checks: Checks = Checks()
     log: Log = Log()
