@@ -63,6 +63,11 @@ queued mail invisible.
                                     since when its turn is not taken;
                                     #worker -> what it has reserved and
                                     not claimed; !: somebody waits
+    {ogN}:standing:<site>   hash    source -> what is known of it there:  report,      expires
+                                    evidence, pace, quarantine, warm-up   reserve
+                                    (scripts/gate/_standing.lua), JSON
+    {ogN}:tenants:<site>    hash    tenant -> how often and until when    report       expires
+                                    (ms) it sends nothing there
     {ogN}:rests:<site>      hash    source -> failures, ms until which it fail         recover
                                     does not try this site, and why
 
@@ -137,6 +142,8 @@ SHAPES = {
     "meter": 1,
     "turns": 2,
     "rests": 1,
+    "standing": 1,
+    "tenants": 1,
     "sts": 1,
     "learnt": 1,
     "sessions": 1,

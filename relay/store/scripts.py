@@ -2,7 +2,8 @@
 
 ``scripts/queue`` holds the transitions of deliveries, ``scripts/gate`` what limits and shares. A
 script sees ``TAG`` (the hash tag of KEYS[1]) and one function per shape of keys.py; it must touch no
-other tag. Time inside a script is the server's.
+other tag. Time inside a script is the server's. ``_standing.lua`` is in front of the scripts that look
+at a source's standing, and of no others.
 """
 
 import hashlib
@@ -34,6 +35,9 @@ end
 """
 
 
+_STANDING = "read_standing("
+
+
 def _make_key_functions(source: str) -> str:
     """Return the functions that a script needs: making each costs every call."""
     lines = [
@@ -57,7 +61,10 @@ def _load() -> dict[str, Script]:
         for file in folder.iterdir():
             name = file.name.removesuffix(".lua")
             if file.name.endswith(".lua") and not name.startswith("_"):
-                source = f"{prelude}\n{file.read_text('utf-8')}"
+                source = file.read_text("utf-8")
+                if _STANDING in source:
+                    source = (folder / "_standing.lua").read_text("utf-8") + "\n" + source
+                source = f"{prelude}\n{source}"
                 source = _make_key_functions(source) + source
                 scripts[name] = Script(name, source.encode("utf-8"))
     return scripts
