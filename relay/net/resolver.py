@@ -31,6 +31,7 @@ import dns.nameserver
 import dns.rdatatype
 import dns.rdtypes.ANY.TLSA
 import dns.resolver
+import dns.reversename
 import trio
 
 from relay.config import Endpoint
@@ -135,6 +136,11 @@ class Resolver:
         self._backend = dns.asyncbackend.get_backend("trio")
 
     @property
+    def nameservers(self) -> tuple[str, ...]:
+        """Whom we ask, in the order in which they are asked; for people."""
+        return tuple(str(server).removeprefix("Do53:") for server in self._stub.nameservers)
+
+    @property
     def size(self) -> int:
         """How many answers are kept."""
         return len(self._cache)
@@ -198,6 +204,26 @@ class Resolver:
             return await self._find(name, dns.rdatatype.TXT)
         except NameNotFound:
             return Found(name=name)
+
+    async def find_names(self, address: str) -> Found[str]:
+        """Return the names that an IP address has (PTR, RFC 1035 §3.5); none without a record.
+
+        Raises NameUnavailable; ValueError for what is no address.
+        """
+        ipaddress.ip_address(address)
+        name = _name(dns.reversename.from_address(address))
+        try:
+            return await self._find(name, dns.rdatatype.PTR)
+        except NameNotFound:
+            return Found(name=name)
+
+    async def find_authority(self, name: str) -> Found[str]:
+        """Return the first name server of a zone, off its SOA record; none when it is no zone.
+
+        The root, "", is a zone that is signed: an answer about it that is not ``secure`` comes from a
+        resolver that does not validate, or is not believed. Raises NameNotFound, NameUnavailable.
+        """
+        return await self._find(name, dns.rdatatype.SOA)
 
     async def _find(self, name: str, kind: dns.rdatatype.RdataType) -> Found[Any]:
         answer = await self._ask((name.lower().rstrip("."), kind))
@@ -337,6 +363,8 @@ _READERS: dict[dns.rdatatype.RdataType, Callable[[Any], Any]] = {
     dns.rdatatype.TLSA: lambda one: Tlsa(one.usage, one.selector, one.mtype, one.cert),
     dns.rdatatype.TXT: lambda one: b"".join(one.strings),
     dns.rdatatype.CNAME: lambda one: _name(one.target),
+    dns.rdatatype.PTR: lambda one: _name(one.target),
+    dns.rdatatype.SOA: lambda one: _name(one.mname),
 }
 
 

@@ -86,6 +86,10 @@ queued mail invisible.
                                     answer, JSON; ?set -> one that was    accept       accept
                                     refused (networks.py)
     {og0}:reporting         string  which worker sends the TLS reports    report       expires
+    {og0}:checking          string  which worker looks at our sources     look         expires
+                                    (checking.py)
+    {og0}:checked           hash    source and check -> what was found    look         look
+                                    last, JSON
     {og0}:decisions         list    operators' commands, JSON, the last   commands     trimmed
                                     thousand
     {og0}:heads             hash    chain of the audit trail -> number    its process  audit purge
@@ -149,6 +153,8 @@ SHAPES = {
     "sessions": 1,
     "networks": 0,
     "reporting": 0,
+    "checking": 0,
+    "checked": 0,
     "present": 0,
     "suspensions": 0,
     "decisions": 0,
