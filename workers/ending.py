@@ -46,6 +46,7 @@ class Attempt:
     dsn: bool = False
     policy: Policy = "none"
     proof: Proof = NOTHING
+    site: str = ""
 
 
 class _LastOutcome(msgspec.Struct, frozen=True):
@@ -350,6 +351,7 @@ class Ending:
             "domain": delivery.domain,
             "attempt": claim.attempts + 1,
             "source": attempt.source,
+            "site": attempt.site,
             "host": attempt.host,
             "address": attempt.address,
             **_describe_tls(attempt),

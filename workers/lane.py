@@ -309,6 +309,7 @@ class Lane:
             peer.dsn,
             host.guard.policy,
             peer.proof,
+            self.path.site,
         )
         event = self._desk.ending.make_attempt_event(claim, attempt)
         early = self._settings.unknown_outcome == "retry"
@@ -332,6 +333,7 @@ class Lane:
             f"{host.address}:{host.port}",
             policy=host.guard.policy,
             proof=error.proof,
+            site=self.path.site,
         )
         outcomes = [outcome] * len(claim.delivery.envelope.recipients)
         try:
@@ -378,7 +380,9 @@ class Lane:
         )
         outcomes = [outcome] * len(claim.delivery.envelope.recipients)
         try:
-            await self._desk.ending.end(claim, outcomes, Attempt(self.source.name))
+            await self._desk.ending.end(
+                claim, outcomes, Attempt(self.source.name, site=self.path.site)
+            )
         except Exception:
             await self._excuse(claim)
         else:
