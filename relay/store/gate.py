@@ -13,7 +13,7 @@ delivery may turn out to be expired, or its claim may be lost.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.config.units import Rate
 from relay.store.keys import find_shard, make_key
@@ -62,18 +62,30 @@ class Reserved:
 
     grants: tuple[Grant, ...]
     wait: float | None
-    why: str  # "", "rest", "source rate", "connections", "site rate" or "turn"
+    # "", "rest", "quarantine", "probe", "throttled", "warm-up", "pace", "source rate", "connections",
+    # "site rate" or "turn"
+    why: str
+    put_off: Mapping[str, float] = field(default_factory=dict)  # tenants -> for how many seconds
 
 
 class Gates:
     """The gates, over one link. Raises StoreUnavailable and StoreError, as the link does."""
 
-    def __init__(self, link: Link, *, lease: float, worker: str = "") -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        lease: float,
+        worker: str = "",
+        schedules: Mapping[str, str] | None = None,
+    ) -> None:
         """``lease``: seconds that a connection counts without a sign of life from its worker.
 
         ``worker``: under this name others see what was reserved and is not claimed yet.
+        ``schedules``: of sources that are warmed up, as ``standing.make_schedules`` writes them.
         """
         self._link = link
+        self._schedules = schedules or {}
         self._worker = worker
         self._lease = int(lease * 1000)
 
@@ -97,13 +109,16 @@ class Gates:
         for want in wants:
             arguments += (want.source, want.room, want.connections, want.most)
         for name, weight in weights.items():
-            arguments += (name, weight)
-        wait, why, *pairs = await self._link.run("reserve", _key(limits.site), *arguments)
+            arguments += (name, weight, self._schedules.get(name, ""))
+        wait, why, put_off, *pairs = await self._link.run("reserve", _key(limits.site), *arguments)
         grants = tuple(
             Grant(want.source, count, failures)
             for want, count, failures in zip(wants, pairs[::2], pairs[1::2], strict=True)
         )
-        return Reserved(grants, None if wait < 0 else wait / 1000, why.decode())
+        tenants = {
+            name.decode(): ms / 1000 for name, ms in zip(put_off[::2], put_off[1::2], strict=True)
+        }
+        return Reserved(grants, None if wait < 0 else wait / 1000, why.decode(), tenants)
 
     def refund(
         self, limits: SiteLimits, pool: str, unused: Mapping[str, int], weights: Mapping[str, int]

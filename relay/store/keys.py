@@ -68,6 +68,9 @@ queued mail invisible.
                                     (scripts/gate/_standing.lua), JSON
     {ogN}:tenants:<site>    hash    tenant -> how often and until when    report       expires
                                     (ms) it sends nothing there
+    {ogN}:share:<tenant>    hash    window, ms -> what hosts said of its  share        share,
+                                    recipients in it, by slots; state:                 resume,
+                                    slowed or held, since when and why                 expires
     {ogN}:rests:<site>      hash    source -> failures, ms until which it fail         recover
                                     does not try this site, and why
 
@@ -148,6 +151,7 @@ SHAPES = {
     "rests": 1,
     "standing": 1,
     "tenants": 1,
+    "share": 1,
     "sts": 1,
     "learnt": 1,
     "sessions": 1,

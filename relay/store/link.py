@@ -25,7 +25,7 @@ once while there is none. Only ``relay/store`` imports ``redis`` and ``hiredis``
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import hiredis
@@ -38,7 +38,7 @@ from redis.retry import Retry
 
 from relay.errors import NetworkError, StoreError, StoreFull, StoreUnavailable
 from relay.net.stream import Stream
-from relay.store.scripts import SCRIPTS
+from relay.store.scripts import SCRIPTS, Script
 
 Part = bytes | str | int | float
 Reply = Any  # what RESP delivers: bytes, int, None or a list of these
@@ -137,14 +137,17 @@ class _Wire:
 
 async def _open_wire(pool: ConnectionPool) -> _Wire:
     """Connect, with all scripts loaded. Raises redis.RedisError, OSError."""
-    return _Wire(await trio.to_thread.run_sync(_open_connection, pool, abandon_on_cancel=True))
+    return _Wire(await trio.to_thread.run_sync(open_connection, pool, abandon_on_cancel=True))
 
 
-def _open_connection(pool: ConnectionPool) -> AbstractConnection:
+def open_connection(
+    pool: ConnectionPool, scripts: Mapping[str, Script] = SCRIPTS
+) -> AbstractConnection:
+    """Connect, with all scripts loaded; blocks. Raises redis.RedisError, OSError."""
     connection: AbstractConnection = pool.connection_class(**pool.connection_kwargs)
     try:
         connection.connect()
-        commands = [("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()]
+        commands = [("SCRIPT", "LOAD", script.source) for script in scripts.values()]
         connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         for _ in commands:
             connection.read_response()
@@ -154,7 +157,7 @@ def _open_connection(pool: ConnectionPool) -> AbstractConnection:
     return connection
 
 
-def _make_pool(url: str, timeout: float) -> ConnectionPool:
+def make_pool(url: str, timeout: float) -> ConnectionPool:
     """Return redis-py's recipe for connections; the ones made from it are ours alone."""
     return ConnectionPool.from_url(
         url,
@@ -177,7 +180,7 @@ class Link:
         """``timeout``: seconds that one round trip may take. Raises ValueError for a bad URL."""
         self.url = url
         self._timeout = timeout
-        self._pool = _make_pool(url, timeout)
+        self._pool = make_pool(url, timeout)
         self._wire: _Wire | None = None
         self._short: deque[Pending] = deque()  # handed in, not yet sent
         self._long: deque[Pending] = deque()
@@ -303,7 +306,7 @@ class Link:
             if isinstance(reply, hiredis.ReplyError):
                 if str(reply).startswith("NOSCRIPT"):
                     unknown.append(len(replies))
-                reply = _translate(reply, call.name)
+                reply = translate(reply, call.name)
             replies.append(reply)
         if unknown:
             await self._repeat(wire, calls, replies, unknown)
@@ -324,7 +327,7 @@ class Link:
         for place in places:
             reply = await wire.read()
             failed = isinstance(reply, hiredis.ReplyError)
-            replies[place] = _translate(reply, calls[place].name) if failed else reply
+            replies[place] = translate(reply, calls[place].name) if failed else reply
 
     def _drop(self) -> None:
         wire, self._wire = self._wire, None
@@ -332,7 +335,7 @@ class Link:
             wire.close()
 
 
-def _translate(error: hiredis.ReplyError, name: str) -> Exception:
+def translate(error: hiredis.ReplyError, name: str) -> Exception:
     """An error that the server answered, in our words."""
     text = str(error)
     word = text.partition(" ")[0]
@@ -361,7 +364,7 @@ class Bell:
     def __init__(self, url: str, channel: str, ring: Callable[[str], None]) -> None:
         self._channel = channel
         self._ring = ring
-        self._pool = _make_pool(url, 10)
+        self._pool = make_pool(url, 10)
 
     async def run(self) -> None:
         """Listen until cancelled."""

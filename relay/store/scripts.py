@@ -2,8 +2,9 @@
 
 ``scripts/queue`` holds the transitions of deliveries, ``scripts/gate`` what limits and shares. A
 script sees ``TAG`` (the hash tag of KEYS[1]) and one function per shape of keys.py; it must touch no
-other tag. Time inside a script is the server's. ``_standing.lua`` is in front of the scripts that look
-at a source's standing, and of no others.
+other tag. Time inside a script is the server's; only ``make_scripts`` can give it another, for tests and
+simulations. ``_standing.lua`` is in front of the scripts that look at a source's standing, and of no
+others.
 """
 
 import hashlib
@@ -26,22 +27,36 @@ class Script:
         return f"<Script {self.name}>"
 
 
-# Milliseconds on the server's clock: the only clock that limits and leases go by.
-_CLOCK = """\
-local function clock()
+# The body of `clock`: milliseconds on the server's clock, the only one that limits and leases go by.
+_SERVERS_CLOCK = """\
   local time = call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 """
 
+_CALL = "local call = redis.call"
+# What would be published is gathered, for the reply.
+_OVERHEARD_CALL = """\
+local news = {}
+local function call(command, ...)
+  if command ~= 'PUBLISH' then return redis.call(command, ...) end
+  news[#news + 1] = select(2, ...)
+  return 0
+end"""
+# nil would end the reply's table; false becomes the same null.
+_OVERHEARD_REPLY = """
+end
+local reply = run()
+if reply == nil then reply = false end
+return { reply, news }
+"""
 
 _STANDING = "read_standing("
 
 
-def _make_key_functions(source: str) -> str:
+def _make_key_functions(source: str, call: str, clock: str) -> str:
     """Return the functions that a script needs: making each costs every call."""
     lines = [
-        "local call = redis.call",
+        call,
         "local TAG = string.match(KEYS[1], '^{[^}]+}')",
         f"local WAKE = '{WAKE_CHANNEL}'",
     ]
@@ -51,10 +66,17 @@ def _make_key_functions(source: str) -> str:
         parameters = ", ".join("abc"[:parts])
         suffix = "".join(f" .. ':' .. {letter}" for letter in "abc"[:parts])
         lines.append(f"local function {name}_key({parameters}) return TAG .. ':{name}'{suffix} end")
-    return "\n".join(lines) + "\n" + _CLOCK
+    return "\n".join(lines) + f"\nlocal function clock()\n{clock}end\n"
 
 
-def _load() -> dict[str, Script]:
+def make_scripts(*, clock: str = _SERVERS_CLOCK, overheard: bool = False) -> dict[str, Script]:
+    """Read the scripts, by name.
+
+    ``clock``: Lua that returns the time, ms since 1970, where it is not the server's: the body of a
+    function that has ``call`` and ``TAG``. ``overheard``: they publish nothing; each reply is a
+    pair of what it was and a list of what would have been published.
+    """
+    call = _OVERHEARD_CALL if overheard else _CALL
     scripts = {}
     for folder in (resources.files("relay.store") / "scripts").iterdir():
         prelude = (folder / "_prelude.lua").read_text("utf-8")
@@ -65,9 +87,12 @@ def _load() -> dict[str, Script]:
                 if _STANDING in source:
                     source = (folder / "_standing.lua").read_text("utf-8") + "\n" + source
                 source = f"{prelude}\n{source}"
-                source = _make_key_functions(source) + source
+                source = _make_key_functions(source, call, clock) + source
+                if overheard:
+                    # All of it inside: a function that reaches out has 60 things to reach for.
+                    source = f"local function run()\n{source}{_OVERHEARD_REPLY}"
                 scripts[name] = Script(name, source.encode("utf-8"))
     return scripts
 
 
-SCRIPTS = _load()
+SCRIPTS = make_scripts()

@@ -19,6 +19,7 @@ from relay.store.keys import SHARDS, SHUT, make_key, make_tag
 from relay.store.link import Link, Part, Pending
 from relay.store.queue import Store
 from relay.store.scripts import SCRIPTS
+from relay.store.standing import PutOff, Report, Standings
 from relay.store.suspension import Suspension, Suspensions
 from tests.kit.messages import EVENT, Claims, find_domains, make_deliveries, make_delivery
 from tests.kit.redis import Server, open_server
@@ -144,6 +145,10 @@ async def test_gates_keep_to_the_shard_of_their_site(link: Link, shard: int) -> 
     assert await gates.fail(site, "a", first=1, most=9) == (1, 1.0)
     gates.recover(site, "a")
     assert (await gates.reserve(limits, "default", 3, wants, weights)).grants[0].failures == 0
+    standings = Standings(link, Config())
+    news = [Report("a", delivered=3, throttled=1), Report("b", blocked=1)]
+    changes = await standings.report(site, news, [PutOff("acme")])
+    assert [change.kind for change in changes] == ["slowed", "quarantined", "put_off"]
 
 
 async def test_what_is_for_all_keeps_to_the_first_shard(link: Link, shard: int) -> None:

@@ -9,7 +9,12 @@ call('HDEL', turns_here, '#' .. ARGV[5])
 for i = 6, #ARGV, 3 do
   local name, weight, count = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local time = tonumber(call('HGET', turns_here, name))
-  if time then call('HSET', turns_here, name, string.format('%.6f', time - count / weight)) end
+  local standing = read_standing(ARGV[2], name)
+  if time then
+    weight = weight * favour(standing)
+    call('HSET', turns_here, name, string.format('%.6f', time - count / weight))
+  end
+  if take_standing(standing, -count, now) then write_standing(ARGV[2], name, standing) end
   if ARGV[4] ~= '' then
     charge(open_meter('source:' .. name .. ':' .. ARGV[2], ARGV[4], now), -count, now)
   end

@@ -1,21 +1,23 @@
 -- How many deliveries may each of our sources take for a site now? Smallest gate first: the source at
--- this site (rest, connections, rate), the site (connections, rate), and whose turn it is.
+-- this site (rest, standing, connections, rate), the site (connections, rate), and whose turn it is.
 --
 -- The turns are a stride schedule: each delivery moves a source's virtual time by 1 / weight, and the
 -- next goes to the source whose time would then be the least. Of `backlog` deliveries that are in
 -- sight the script deals out all, but hands over only what falls on our sources: the rest is for
 -- others, who come and ask. So a fast worker may run ahead, but only as far as the backlog leaves
 -- the others their shares. A source that did not take a turn for a second is passed over until it
--- asks again, and has no claim on what it missed.
+-- asks again, and has no claim on what it missed. A source's weight is the less, the more there is
+-- against it (favour, _standing.lua).
 --
 -- KEYS[1] a key of the site's tag
 -- ARGV[1] pool  [2] site  [3] backlog  [4] connections of the site (0: no limit)
 -- ARGV[5] rates of the site  [6] of each source  [7] how many sources are ours  [8] how many they
 --         may have together  [9] who asks
 --         then for each of ours: name, how many it could take, connections it has, and may have
---         then pairs for all sources of the pool that are alive: name, weight
--- Returns {ms until it is worth to ask again or -1, why, and for each of ours: how many it may take,
---         how often in a row it met no host of the site (then it gets one, to probe with)}.
+--         then for all sources of the pool that are alive: name, weight, warm-up schedule or ""
+-- Returns {ms until it is worth to ask again or -1, why, {tenants that the site has put off, each
+--         with the ms until when}, and for each of ours: how many it may take, how often in a row it
+--         met no host of the site (then it gets one, to probe with)}.
 pass_when_full()
 local now = clock()
 local pool, site, backlog = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -33,8 +35,15 @@ end
 local meter = open_meter('site:' .. site, site_rates, now)
 local is_full = most_site > 0 and count_leases(slots_key(site), now) >= most_site
 
+local standings = {}
+local function open_gate(name, schedule)
+  local standing = read_standing(site, name)
+  standings[name] = standing
+  return open_standing(standing, schedule, now)
+end
+
 -- One of our sources, and what its own gates leave it.
-local function open_ours(name, room, connections, most)
+local function open_ours(name, room, connections, most, schedule)
   local source = { name = name, room = room, granted = 0, closed = false }
   local failures, ends = read_rest(site, name)
   source.failures = failures
@@ -43,21 +52,26 @@ local function open_ours(name, room, connections, most)
     source.closed = true
     note(ms, reason)
   end
+  local may, later, because = open_gate(name, schedule)
+  most = math.min(most, standings[name].c or NEVER)
   if ends > now then
     close(ends - now, 'rest')
+  elseif may < 1 then
+    close(later, because)
   elseif source.meter.room < 1 then
     close(source.meter.wait, 'source rate')
   elseif connections == 0 and room > 0
     and (is_full or count_leases(berths_key(name, site), now) >= most) then
     close(PATIENCE, 'connections')
   end
-  source.room = math.min(room, source.meter.room, failures > 0 and 1 or NEVER)
+  source.room = math.min(room, may, source.meter.room, failures > 0 and 1 or NEVER)
   return source
 end
 
-local function is_closed_elsewhere(name)
+local function is_closed_elsewhere(name, schedule)
   local _, ends = read_rest(site, name)
-  if ends > now then return true end
+  local may = open_gate(name, schedule)
+  if ends > now or may < 1 then return true end
   return source_rates ~= '' and open_meter('source:' .. name .. ':' .. site, source_rates, now).room < 1
 end
 
@@ -68,10 +82,15 @@ local function begin(name, weight)
   return (math.min(-math.log(chance), 2.5) - 1) / weight
 end
 
+local schedules, first_of_all = {}, 10 + 4 * tonumber(ARGV[7])
+for i = first_of_all, #ARGV, 3 do schedules[ARGV[i]] = parse_schedule(ARGV[i + 2]) end
+
 local ours, by_name = {}, {}
-for i = 10, 6 + 4 * tonumber(ARGV[7]), 4 do
-  local source =
-    open_ours(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]))
+for i = 10, first_of_all - 4, 4 do
+  local name = ARGV[i]
+  local source = open_ours(
+    name, tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), schedules[name]
+  )
   ours[#ours + 1], by_name[source.name] = source, source
 end
 
@@ -88,9 +107,9 @@ end
 backlog = math.max(0, backlog - promised)
 
 local everybody, total, first, latest = {}, 0, nil, nil
-for i = 10 + 4 * #ours, #ARGV, 2 do
+for i = first_of_all, #ARGV, 3 do
   local name = ARGV[i]
-  local one = { name = name, weight = tonumber(ARGV[i + 1]), time = tonumber(stored[name]), ours = by_name[name] }
+  local one = { name = name, time = tonumber(stored[name]), ours = by_name[name] }
   local owed = tonumber(stored['@' .. name])
   one.owed, one.late = owed, owed and now - owed > PATIENCE
   if one.late and one.ours and one.ours.room > 0 and not one.ours.closed then
@@ -99,8 +118,9 @@ for i = 10 + 4 * #ours, #ARGV, 2 do
   if one.ours then
     one.closed, one.ours.turn = one.ours.closed, one
   else
-    one.closed = is_closed_elsewhere(name)
+    one.closed = is_closed_elsewhere(name, schedules[name])
   end
+  one.weight = tonumber(ARGV[i + 1]) * favour(standings[name])
   if one.time then
     latest = math.max(latest or one.time, one.time)
     if not one.late and not one.is_back then first = math.min(first or one.time, one.time) end
@@ -245,6 +265,8 @@ for _, one in ipairs(everybody) do
   if source and source.granted > 0 then
     call('HSET', turns_here, one.name, string.format('%.6f', one.time + source.granted / one.weight))
     if source_rates ~= '' then charge(source.meter, source.granted, now) end
+    local standing = standings[one.name]
+    if take_standing(standing, source.granted, now) then write_standing(site, one.name, standing) end
   end
 end
 if dealt > 0 or #passed > 0 then call('PEXPIRE', turns_here, MEMORY) end
@@ -255,7 +277,18 @@ if dealt > 0 then
   if call('HDEL', turns_here, '!') == 1 then wake(site) end
 end
 
-local answer = { wait == NEVER and -1 or math.ceil(wait), why }
+-- Who may not send here, from whichever source.
+local put_off = {}
+local tenants = call('HGETALL', tenants_key(site))
+for i = 1, #tenants, 2 do
+  local till = tonumber(string.match(tenants[i + 1], '^%d+ (%d+)'))
+  if till > now then
+    put_off[#put_off + 1] = tenants[i]
+    put_off[#put_off + 1] = till - now
+  end
+end
+
+local answer = { wait == NEVER and -1 or math.ceil(wait), why, put_off }
 for _, source in ipairs(ours) do
   answer[#answer + 1] = source.granted
   answer[#answer + 1] = source.failures

@@ -7,7 +7,8 @@ pass_when_full()
 local now = clock()
 local slots, berths = slots_key(ARGV[1]), berths_key(ARGV[2], ARGV[1])
 local site, source = count_leases(slots, now), count_leases(berths, now)
-if source >= tonumber(ARGV[6]) then return 0 end
+local most = math.min(tonumber(ARGV[6]), read_standing(ARGV[1], ARGV[2]).c or NEVER)
+if source >= most then return 0 end
 if tonumber(ARGV[5]) > 0 and site >= tonumber(ARGV[5]) then return 0 end
 for _, key in ipairs({ slots, berths }) do
   call('ZADD', key, now + ARGV[4], ARGV[3])

@@ -1,0 +1,253 @@
+"""The standing of sources at sites: what receivers' answers have made of them.
+
+    report   what became of deliveries; what follows from it, at once and for all workers
+    read     ... for people
+
+The reckoning is scripts/gate/report.lua, in the store, so that it is one for all workers and on one
+clock; who enforces it is ``reserve``. The formulas and their reasons stand in DESIGN.md, Reputation.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from relay.config import Config
+from relay.config.schema import Reputation, Warmup
+from relay.store.keys import find_shard, make_key
+from relay.store.link import Link
+from relay.store.view import ask
+
+# What is shipped as "default": half as much again each day, from 50 to a hundred thousand in three
+# weeks. Slower than what senders of good mail get away with, as fast as none is known to be hurt by.
+DEFAULT_WARMUP = Warmup(
+    days=(
+        *(50, 75, 110, 170, 250, 380, 570, 850, 1300, 1900, 2900),
+        *(4300, 6500, 9700, 15_000, 22_000, 33_000, 49_000, 74_000, 110_000),
+    )
+)
+DAY = 86400
+_PRIOR, _NEUTRAL = 20, 0.5  # of scripts/gate/_standing.lua
+
+
+class Report(msgspec.Struct, omit_defaults=False, rename=None):
+    """What became of deliveries from one source, since the last report."""
+
+    source: str = msgspec.field(name="s")
+    schedule: str = ""  # filled in by ``Standings.report``
+    most: float = 0.0  # its configured rate, deliveries/s; 0: none
+    delivered: int = msgspec.field(name="d", default=0)
+    throttled: int = msgspec.field(name="t", default=0)
+    crowded: int = msgspec.field(name="f", default=0)  # told to open fewer connections
+    blocked: int = msgspec.field(name="x", default=0)
+    unknown: int = msgspec.field(name="n", default=0)  # recipients that nobody knows
+    content: int = msgspec.field(name="m", default=0)  # refused as spam or malware
+    complaints: int = msgspec.field(name="c", default=0)
+    rest: float = 0.0  # seconds that were asked for
+    why: str = ""  # what was said
+
+
+class PutOff(msgspec.Struct):
+    """A receiver has something against a tenant's name, from whichever source."""
+
+    tenant: str = msgspec.field(name="t")
+    rest: float = 0.0  # seconds that were asked for
+    why: str = ""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What a report has changed. Times of the store are ms there, seconds here."""
+
+    kind: str  # slowed, unpaced, narrowed, quarantined, released, put_off
+    source: str = msgspec.field(name="s", default="")
+    tenant: str = ""
+    before: float | None = None  # pace or connections
+    pace: float | None = None  # deliveries/s
+    connections: int | None = None
+    rest: float = 0.0  # seconds
+    till: float = 0.0  # seconds since 1970
+    count: int = 0
+    score: float | None = None
+    why: str = ""
+
+
+class _Quarantine(msgspec.Struct, frozen=True):
+    u: float
+    n: int
+    w: str = ""
+    ok: int = 0
+    pl: float = 0
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """As scripts/gate/_standing.lua keeps it; its names are explained there."""
+
+    g: float = 0
+    b: float = 0
+    at: float = 0
+    p: float | None = None
+    till: float = 0
+    why: str = ""
+    c: int | None = None
+    q: _Quarantine | None = None
+    d: int | None = None
+    y: int = 0
+    u: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """A source sends nothing to a site until a time, and then a message at a time, to find out."""
+
+    until: float  # seconds since 1970
+    count: int  # how often, so far
+    why: str
+    probed: int  # messages that got through since
+
+
+@dataclass(frozen=True, slots=True)
+class WarmDay:
+    """Where a source is in its warm-up at a site."""
+
+    day: int  # 1 is the first
+    days: int  # after which it is warm
+    allowance: int | None  # deliveries of today; None: warm
+    used: int
+    next_day: float  # seconds since 1970
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of one source at one site."""
+
+    site: str
+    source: str
+    score: float  # 0 to 1; 0.5 is unknown
+    evidence: float  # answers behind it, weighted, of late
+    pace: float | None  # deliveries/s; None: not paced
+    connections: int | None
+    rests_until: float  # seconds since 1970; after a throttle
+    why: str  # what was said at it
+    quarantine: Quarantine | None
+    warmup: WarmDay | None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_change = msgspec.json.Decoder(Change).decode
+_decode_record = msgspec.json.Decoder(_Record).decode
+
+
+class Standings:
+    """The standings, over one link. Raises StoreUnavailable and StoreError, as the link does."""
+
+    def __init__(self, link: Link, config: Config) -> None:
+        self._link = link
+        self._warmups = find_warmups(config)
+        self._schedules = make_schedules(config)
+        self._half_life = config.reputation.half_life
+        self._control = _encode(_make_control(config.reputation))
+
+    async def report(
+        self, site: str, reports: Sequence[Report], put_off: Sequence[PutOff] = ()
+    ) -> list[Change]:
+        """Hand in what became of deliveries to a site; return what has changed by it."""
+        changes = await self._link.run(
+            "report",
+            make_key(find_shard(site), "standing", site),
+            site,
+            self._control,
+            _encode([self._complete(one) for one in reports]),
+            _encode([msgspec.structs.replace(one, rest=int(one.rest * 1000)) for one in put_off]),
+        )
+        return [_in_seconds(_decode_change(change)) for change in changes]
+
+    def _complete(self, one: Report) -> Report:
+        return msgspec.structs.replace(
+            one, rest=int(one.rest * 1000), schedule=self._schedules.get(one.source, "")
+        )
+
+    async def read(self, sites: Iterable[str], now: float) -> dict[tuple[str, str], Standing]:
+        """Return what is known at ``now`` (seconds since 1970), by site and source."""
+        names = list(sites)
+        commands = (("HGETALL", make_key(find_shard(n), "standing", n)) for n in names)
+        found = [flat async for flat in ask(self._link, commands)]
+        return {
+            (site, source.decode()): self._describe(site, source.decode(), record, now)
+            for site, flat in zip(names, found, strict=True)
+            for source, record in zip(flat[::2], flat[1::2], strict=True)
+        }
+
+    async def read_put_off(self, site: str, now: float) -> dict[str, tuple[float, str]]:
+        """Return the tenants that a site has put off: until when (seconds since 1970), and why."""
+        flat = await self._link.call("HGETALL", make_key(find_shard(site), "tenants", site))
+        found = {}
+        for tenant, text in zip(flat[::2], flat[1::2], strict=True):
+            _, ends, *why = text.decode("utf-8", "replace").split(" ", 2)
+            if float(ends) / 1000 > now:
+                found[tenant.decode()] = (float(ends) / 1000, "".join(why))
+        return found
+
+    def _describe(self, site: str, source: str, raw: bytes, now: float) -> Standing:
+        record = _decode_record(raw)
+        factor = 2 ** (-max(0.0, now - record.at / 1000) / self._half_life)
+        good, bad = record.g * factor, record.b * factor
+        quarantine = record.q
+        return Standing(
+            site=site,
+            source=source,
+            score=(good + _NEUTRAL * _PRIOR) / (good + bad + _PRIOR),
+            evidence=good + bad,
+            pace=record.p,
+            connections=record.c,
+            rests_until=record.till / 1000,
+            why=record.why,
+            quarantine=None if quarantine is None else _open_quarantine(quarantine),
+            warmup=self._find_day(source, record, now),
+        )
+
+    def _find_day(self, source: str, record: _Record, now: float) -> WarmDay | None:
+        warmup = self._warmups.get(source)
+        if warmup is None:
+            return None
+        days = len(warmup.days)
+        day = record.d or 1
+        today = int(now // DAY)
+        return WarmDay(
+            day=min(day, days + 1),
+            days=days,
+            allowance=warmup.days[day - 1] if day <= days else None,
+            used=int(record.u) if record.y == today else 0,
+            next_day=float((today + 1) * DAY),
+        )
+
+
+def _open_quarantine(record: _Quarantine) -> Quarantine:
+    return Quarantine(record.u / 1000, record.n, record.w, record.ok)
+
+
+def find_warmups(config: Config) -> dict[str, Warmup]:
+    """Return how sources are warmed up, of those that are."""
+    known = {"default": DEFAULT_WARMUP} | config.warmup
+    return {source.name: known[source.warmup] for source in config.source if source.warmup}
+
+
+def make_schedules(config: Config) -> dict[str, str]:
+    """Return the same as scripts/gate/_standing.lua reads it."""
+    return {
+        name: f"{warmup.spoilt} {int(warmup.idle * 1000)} {','.join(map(str, warmup.days))}"
+        for name, warmup in find_warmups(config).items()
+    }
+
+
+def _make_control(settings: Reputation) -> Mapping[str, object]:
+    return {
+        "half": int(settings.half_life * 1000),
+        "floor": settings.floor,
+        "quarantine": [int(length * 1000) for length in settings.quarantine],
+        "probes": settings.probes,
+        "slowest": min(rate.count / rate.seconds for rate in settings.slowest.windows),
+    }
+
+
+def _in_seconds(change: Change) -> Change:
+    return msgspec.structs.replace(change, rest=change.rest / 1000, till=change.till / 1000)

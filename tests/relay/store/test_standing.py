@@ -1,0 +1,534 @@
+"""The standing of a source at a site: real scripts on a real server, in virtual time."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay.config import Config
+from relay.config.schema import Reputation, Source, Warmup
+from relay.config.units import Seconds
+from relay.store.gate import Gates, Reserved, SiteLimits, Want
+from relay.store.link import Link
+from relay.store.standing import (
+    DEFAULT_WARMUP,
+    Change,
+    PutOff,
+    Report,
+    Standing,
+    Standings,
+    make_schedules,
+)
+from tests.kit.clock import Clock, use_virtual_time
+from tests.kit.redis import Server
+
+SITE = "site.example"
+LIMITS = SiteLimits(SITE, 0)
+DAY = 86400.0
+CONFIG = Config(
+    source=(
+        Source(name="a", address="127.0.0.11"),
+        Source(name="b", address="127.0.0.12"),
+        Source(name="new", address="127.0.0.13", warmup="short"),
+    ),
+    warmup={"short": Warmup(days=(10, 20, 40), idle=Seconds(3 * 86400))},
+)
+
+
+class Stage:
+    """A site, its sources, and the clock."""
+
+    def __init__(self, link: Link, clock: Clock, config: Config = CONFIG) -> None:
+        self.gates = Gates(link, lease=60, schedules=make_schedules(config))
+        self.standings = Standings(link, config)
+        self.clock = clock
+
+    async def hear(self, source: str = "a", **counts: object) -> list[Change]:
+        return await self.standings.report(SITE, [Report(source, **counts)])  # type: ignore[arg-type]
+
+    async def ask(self, *names: str, room: int = 1000, backlog: int = 1000) -> Reserved:
+        names = names or ("a",)
+        wants = [Want(name, room, 1, 100) for name in names]
+        weights = dict.fromkeys(names, 1)
+        return await self.gates.reserve(LIMITS, "default", backlog, wants, weights)
+
+    async def count(self, *names: str, room: int = 1000) -> int:
+        return sum(grant.count for grant in (await self.ask(*names, room=room)).grants)
+
+    async def see(self, source: str = "a") -> Standing:
+        now = self.clock.now / 1000
+        return (await self.standings.read([SITE], now))[SITE, source]
+
+    async def pass_by(self, seconds: float) -> None:
+        await self.clock.pass_by(seconds)
+
+    async def to_midnight(self, *, plus: float = 60) -> None:
+        left = DAY - self.clock.now / 1000 % DAY
+        await self.pass_by(left + plus)
+
+
+@pytest.fixture
+async def stage(link: Link, clock: Clock) -> Stage:
+    return Stage(link, clock)
+
+
+# -- score ------------------------------------------------------------------------------------
+
+
+async def test_a_new_source_is_unknown_not_good(stage: Stage) -> None:
+    await stage.hear()
+
+    assert (await stage.see()).score == 0.5
+    assert (await stage.see()).evidence == 0
+
+
+async def test_good_answers_raise_it_and_bad_ones_lower_it(stage: Stage) -> None:
+    await stage.hear(delivered=80)
+    good = (await stage.see()).score
+    await stage.hear(unknown=10)
+    worse = (await stage.see()).score
+    await stage.hear(complaints=1)
+
+    assert good == pytest.approx(0.9)
+    assert (await stage.see()).score < worse < good
+
+
+async def test_evidence_fades(stage: Stage) -> None:
+    await stage.hear(delivered=80)
+    await stage.pass_by(DAY)
+
+    standing = await stage.see()
+
+    assert standing.evidence == pytest.approx(40, rel=1e-3)
+    assert standing.score == pytest.approx(50 / 60, rel=1e-3)
+
+
+@pytest.mark.parametrize("counts", [{"unknown": 40}, {"complaints": 1}, {"throttled": 100}])
+async def test_below_the_floor_is_quarantine(stage: Stage, counts: dict[str, int]) -> None:
+    changes = await stage.hear(delivered=20, **counts)
+
+    assert "quarantined" in [change.kind for change in changes]
+    assert "score" in next(c.why for c in changes if c.kind == "quarantined")
+    assert await stage.count() == 0
+
+
+async def test_few_answers_are_not_enough_for_the_floor(stage: Stage) -> None:
+    assert await stage.hear(unknown=4) == []
+    assert await stage.count() > 0
+
+
+async def test_weight_follows_what_is_against_it(stage: Stage) -> None:
+    """Two with the same weight: the one with unknown recipients gets less, and not nothing."""
+    await stage.hear("a", delivered=200)
+    await stage.hear("b", delivered=150, unknown=25)
+    counts = {"a": 0, "b": 0}
+    for _ in range(20):
+        for name, grant in zip("ab", (await stage.ask("a", "b", backlog=50)).grants, strict=True):
+            counts[name] += grant.count
+
+    assert 0.2 < counts["b"] / counts["a"] < 0.8
+
+
+# -- pace -------------------------------------------------------------------------------------
+
+
+async def run_steadily(stage: Stage, seconds: int, rate: float, **more: object) -> None:
+    for _ in range(seconds):
+        await stage.pass_by(1)
+        await stage.hear(delivered=int(rate), **more)
+
+
+async def test_a_throttle_halves_what_was_reached(stage: Stage) -> None:
+    await run_steadily(stage, 30, 20)
+
+    (change,) = await stage.hear(throttled=3, why="421 slow down")
+
+    assert change.kind == "slowed"
+    assert change.pace == pytest.approx(10, rel=0.1)
+    assert change.why == "421 slow down"
+    reserved = await stage.ask()
+    assert not reserved.grants[0].count
+    assert reserved.why == "throttled"
+
+
+async def test_what_was_under_way_counts_once(stage: Stage) -> None:
+    await run_steadily(stage, 30, 20)
+    (first,) = await stage.hear(throttled=1)
+
+    assert await stage.hear(throttled=5) == []
+    assert (await stage.see()).pace == pytest.approx(first.pace, rel=1e-3)
+
+
+async def test_throttles_in_a_row_fall_fast_and_rest_longer(stage: Stage) -> None:
+    await run_steadily(stage, 30, 20)
+    paces, rests = [], []
+    for _ in range(6):
+        (change,) = await stage.hear(throttled=1)
+        paces.append(change.pace)
+        rests.append(change.rest)
+        await stage.pass_by(change.rest + 0.1)
+
+    assert rests == [1, 2, 4, 8, 16, 32]
+    assert paces[-1] == pytest.approx(20 / 2**6, rel=0.1)
+
+
+async def test_it_never_falls_below_the_slowest(stage: Stage) -> None:
+    await run_steadily(stage, 5, 5)
+    for _ in range(20):
+        await stage.hear(throttled=1)
+        await stage.pass_by(1000)
+
+    assert (await stage.see()).pace == pytest.approx(1 / 60)
+
+
+async def test_what_a_receiver_asks_for_is_kept_to_but_not_for_ever(stage: Stage) -> None:
+    await stage.hear(delivered=5)
+    (change,) = await stage.hear(throttled=1, rest=3600.0)
+    assert change.rest == 3600
+    await stage.pass_by(3601)
+    (change,) = await stage.hear(throttled=1, rest=1e9)
+    assert change.rest == DAY
+
+
+async def test_pace_is_kept_over_all_who_ask(stage: Stage) -> None:
+    await run_steadily(stage, 30, 20)
+    await stage.hear(throttled=1)
+    await stage.pass_by(2)
+    granted = 0
+    for _ in range(100):
+        granted += await stage.count()
+        await stage.pass_by(0.1)
+
+    assert granted == pytest.approx(10 * 10, abs=8)
+
+
+async def test_clean_time_brings_it_back(stage: Stage) -> None:
+    await run_steadily(stage, 30, 20)
+    await stage.hear(throttled=1)
+    low = (await stage.see()).pace
+    assert low is not None
+    for _ in range(900):
+        await stage.pass_by(1)
+        await stage.hear(delivered=int((await stage.see()).pace or 0))
+
+    high = (await stage.see()).pace
+    assert high is None or high > 1.8 * low
+
+
+async def test_time_without_mail_proves_nothing(stage: Stage) -> None:
+    await run_steadily(stage, 30, 20)
+    await stage.hear(throttled=1)
+    low = (await stage.see()).pace
+    await stage.pass_by(DAY)
+    await stage.hear(delivered=1)
+
+    assert (await stage.see()).pace == low
+
+
+async def test_after_a_long_streak_it_is_back_soon(stage: Stage) -> None:
+    """A day's allowance was used up: the next morning it must not begin from nothing for hours."""
+    await run_steadily(stage, 60, 20)
+    for _ in range(10):
+        (change, *_) = await stage.hear(throttled=1)
+        await stage.pass_by(change.rest + 1)
+    assert ((await stage.see()).pace or 0) < 0.1
+    seconds = 0.0
+    while ((await stage.see()).pace or 0) < 4 and seconds < 7200:
+        granted = await stage.count()
+        await stage.pass_by(0.4)
+        seconds += 0.4
+        if granted:
+            await stage.hear(delivered=granted)
+
+    assert seconds < 900
+
+
+async def test_the_configured_rate_ends_a_pace(stage: Stage) -> None:
+    await run_steadily(stage, 30, 20, most=10.0)
+    await stage.hear(throttled=1, most=10.0)
+    kinds: list[str] = []
+    for _ in range(900):
+        await stage.pass_by(1)
+        pace = (await stage.see()).pace
+        if pace is None:
+            break
+        kinds += [c.kind for c in await stage.hear(delivered=int(pace), most=10.0)]
+
+    assert kinds == ["unpaced"]
+
+
+async def test_connections_narrow_and_widen(stage: Stage) -> None:
+    for number in range(10):
+        assert await stage.gates.take_slot(LIMITS, "a", f"c{number}", 20)
+    (change,) = await stage.hear(delivered=1, crowded=2, why="421 too many connections")
+    assert (change.kind, change.connections) == ("narrowed", 8)
+    assert not await stage.gates.take_slot(LIMITS, "a", "c10", 20)
+    for _ in range(10):
+        await stage.pass_by(60)
+        await stage.hear(delivered=5)
+
+    assert (await stage.see()).connections == 10
+
+
+# -- quarantine -------------------------------------------------------------------------------
+
+
+async def test_a_block_silences_one_source_at_one_site(stage: Stage) -> None:
+    (change,) = await stage.hear(delivered=3, blocked=1, why="550 5.7.1 blocked")
+
+    assert (change.kind, change.why) == ("quarantined", "550 5.7.1 blocked")
+    assert await stage.count("a") == 0
+    assert (await stage.ask("a")).why == "quarantine"
+    assert await stage.count("b") > 0
+    elsewhere = SiteLimits("elsewhere.example", 0)
+    want = Want("a", 5, 1, 5)
+    reserved = await stage.gates.reserve(elsewhere, "default", 5, [want], {"a": 1})
+    assert reserved.grants[0].count == 5
+
+
+async def test_others_take_all_its_turns(stage: Stage) -> None:
+    await stage.hear("a", blocked=1)
+
+    grants = (await stage.ask("a", "b", room=1000)).grants
+
+    assert [grant.count for grant in grants] == [0, 1000]
+
+
+async def test_it_leaves_by_probing(stage: Stage) -> None:
+    await stage.hear(delivered=100)
+    await stage.hear(blocked=1)
+    await stage.pass_by(1801)
+    changes: list[Change] = []
+    for _ in range(5):
+        assert await stage.count() == 1
+        assert await stage.count() == 0  # one at a time, over all workers
+        changes += await stage.hear(delivered=1)
+
+    assert [change.kind for change in changes] == ["released"]
+    assert (await stage.see()).quarantine is None
+    assert await stage.count() >= 1
+
+
+async def test_a_lost_probe_is_followed_by_another(stage: Stage) -> None:
+    await stage.hear(blocked=1)
+    await stage.pass_by(1801)
+    assert await stage.count() == 1
+    await stage.pass_by(61)
+    assert await stage.count() == 1
+
+
+async def test_an_unused_probe_goes_back(stage: Stage) -> None:
+    await stage.hear(blocked=1)
+    await stage.pass_by(1801)
+    assert await stage.count() == 1
+    stage.gates.refund(LIMITS, "default", {"a": 1}, {"a": 1})
+    assert await stage.count() == 1
+
+
+async def test_a_block_while_probing_lasts_longer(stage: Stage) -> None:
+    lengths = []
+    for _ in range(5):
+        (change,) = await stage.hear(blocked=1)
+        lengths.append(change.till - stage.clock.now / 1000)
+        await stage.pass_by(lengths[-1] + 1)
+        assert await stage.count() == 1
+
+    assert lengths == [1800, 7200, 28800, 86400, 86400]
+
+
+async def test_a_block_of_long_ago_is_forgotten(stage: Stage) -> None:
+    await stage.hear(blocked=1)
+    await stage.pass_by(8 * DAY)
+    (change,) = await stage.hear(blocked=1)
+
+    assert change.count == 1
+
+
+# -- warm-up ----------------------------------------------------------------------------------
+
+
+async def use_up(stage: Stage, *, spoilt: int = 0) -> int:
+    """Send what may go today."""
+    sent = 0
+    while (reserved := await stage.ask("new", room=7)).why != "warm-up":
+        await stage.pass_by(1)
+        if count := reserved.grants[0].count:
+            sent += count
+            await stage.hear("new", delivered=count)
+    if spoilt:
+        await stage.hear("new", throttled=spoilt)
+    return sent
+
+
+async def test_allowance_is_exact_and_grows_on_good_days(stage: Stage) -> None:
+    sent = []
+    for _ in range(3):
+        sent.append(await use_up(stage))
+        assert (await stage.ask("new")).why == "warm-up"
+        await stage.to_midnight()
+
+    assert sent == [10, 20, 40]
+    assert await stage.count("new", room=1000) == 1000  # it is warm
+    warmup = (await stage.see("new")).warmup
+    assert warmup is not None
+    assert warmup.allowance is None
+
+
+async def test_what_was_given_back_may_go(stage: Stage) -> None:
+    assert await stage.count("new") == 10
+    stage.gates.refund(LIMITS, "default", {"new": 4}, {"new": 1})
+    assert await stage.count("new") == 4
+
+
+async def test_a_spoilt_day_does_not_count(stage: Stage) -> None:
+    assert await use_up(stage, spoilt=2) == 10
+    await stage.to_midnight()
+    assert await use_up(stage) == 10
+
+
+async def test_a_day_with_little_mail_does_not_count(stage: Stage) -> None:
+    assert await stage.count("new", room=3) == 3
+    await stage.to_midnight()
+    assert await use_up(stage) == 10
+
+
+async def test_a_block_takes_a_day_back(stage: Stage) -> None:
+    await use_up(stage)
+    await stage.to_midnight()
+    await use_up(stage)
+    await stage.hear("new", blocked=1)
+    await stage.to_midnight()
+    await stage.hear("new", delivered=0)
+
+    warmup = (await stage.see("new")).warmup
+    assert warmup is not None
+    assert warmup.allowance == 10
+
+
+async def test_overflow_goes_to_warm_sources(stage: Stage) -> None:
+    grants = (await stage.ask("a", "new", room=1000)).grants
+    more = (await stage.ask("a", "new", room=1000)).grants
+
+    assert grants[1].count + more[1].count == 10
+    assert more[0].count == 1000
+
+
+async def test_idle_days_take_warmth_away(stage: Stage) -> None:
+    for _ in range(3):
+        await use_up(stage)
+        await stage.to_midnight()
+    await stage.pass_by(5 * DAY)  # five without mail, three are forgiven
+
+    assert await use_up(stage) == 20
+
+
+async def test_default_schedule_is_what_it_says() -> None:
+    days = DEFAULT_WARMUP.days
+    assert days[0] == 50
+    assert all(1.3 < later / day < 1.6 for day, later in itertools.pairwise(days))
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    steps=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30), st.booleans()), max_size=60)
+)
+async def test_no_sequence_exceeds_an_allowance(
+    shared_server: Server, steps: list[tuple[int, int, bool]]
+) -> None:
+    """Whoever asks, gives back, and lets nights pass: what is out never exceeds the day's number."""
+    shared_server.fresh()
+    with pytest.MonkeyPatch.context() as patch:
+        use_virtual_time(patch)
+        link = Link(shared_server.url, timeout=10)
+        clock = Clock(link)
+        await clock.set(clock.now)
+        stage = Stage(link, clock)
+        out: dict[int, int] = {}
+        for room, back, night in steps:
+            today = int(clock.now // (DAY * 1000))
+            granted = await stage.count("new", room=room)
+            unused = min(back, granted)
+            stage.gates.refund(LIMITS, "default", {"new": unused}, {"new": 1})
+            await stage.hear("new", delivered=granted - unused)
+            out[today] = out.get(today, 0) + granted - unused
+            warmup = (await stage.see("new")).warmup
+            assert warmup is not None
+            assert warmup.allowance is None or out[today] <= warmup.allowance
+            assert warmup.used == out[today]
+            if night:
+                await stage.to_midnight()
+        await link.aclose()
+
+
+# -- tenants ----------------------------------------------------------------------------------
+
+
+async def test_a_tenant_is_put_off_whatever_the_source(stage: Stage) -> None:
+    put_off = [PutOff("acme", why="421 DKIM domain")]
+    (change,) = await stage.standings.report(SITE, [], put_off)
+    assert (change.kind, change.tenant, change.rest) == ("put_off", "acme", 60)
+
+    assert (await stage.ask("a")).put_off == {"acme": 60}
+    assert await stage.standings.report(SITE, [], put_off) == []  # the same, still under way
+    await stage.pass_by(61)
+    assert (await stage.ask("b")).put_off == {}
+    (change,) = await stage.standings.report(SITE, [], put_off)
+    assert change.rest == 120
+
+
+# -- always -----------------------------------------------------------------------------------
+
+counts = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.integers(0, 50)
+        for name in (
+            "delivered",
+            "throttled",
+            "crowded",
+            "blocked",
+            "unknown",
+            "content",
+            "complaints",
+        )
+    },
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(steps=st.lists(st.tuples(counts, st.floats(0, 1e5)), max_size=40))
+async def test_no_news_lead_out_of_bounds(
+    shared_server: Server, steps: list[tuple[dict[str, int], float]]
+) -> None:
+    shared_server.fresh()
+    with pytest.MonkeyPatch.context() as patch:
+        use_virtual_time(patch)
+        link = Link(shared_server.url, timeout=10)
+        clock = Clock(link)
+        await clock.set(clock.now)
+        stage = Stage(link, clock)
+        for news, seconds in steps:
+            await stage.hear(**news)
+            await stage.count(room=3)
+            await stage.pass_by(seconds)
+            standing = await stage.see()
+            assert 0 < standing.score < 1
+            assert standing.pace is None or 1 / 60 <= standing.pace <= 1e6
+            assert standing.connections is None or standing.connections >= 1
+            assert standing.quarantine is None or standing.quarantine.count >= 1
+        await link.aclose()
+
+
+def test_reputation_has_sane_defaults() -> None:
+    settings: Callable[[], Reputation] = Reputation
+    assert settings().quarantine[0] == 1800
