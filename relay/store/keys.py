@@ -17,6 +17,12 @@ queued mail invisible.
                                     several (home)
     {ogN}:ended:<id>        string  a delivery of several has ended       endings      expires
     {ogN}:story:<msg>       string  events, a line of JSON each           every        expires
+    {ogN}:feedback:<msg>    set     complaints and late bounces that have feedback     expires
+                                    been counted, by kind and recipient
+                                    (home)
+    {ogN}:signals           list    the same on their way to workers,     feedback     take_signals
+                                    JSON (feedback.py), by the message's
+                                    home
 
     Where deliveries wait. A *slip* is one delivery: a line of what scripts must know, and the
     record (scripts/queue/_prelude.lua).
@@ -127,6 +133,8 @@ SHAPES = {
     "open": 1,
     "ended": 1,
     "story": 1,
+    "feedback": 1,
+    "signals": 0,
     "ready": 1,
     "due": 1,
     "records": 0,
