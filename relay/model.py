@@ -110,6 +110,11 @@ class Outcome(msgspec.Struct, frozen=True):
     code: int = 0  # reply code; 0 when there was no reply
     status: str = ""  # enhanced status (RFC 3463), the peer's or ours
     text: str = ""  # the reply's text, or what happened instead of one
+    # What it was read as (workers/replies): what it is about, what is to be done, and for how many
+    # seconds it asks us to stay away.
+    label: str = ""
+    action: str = ""
+    rest: float = 0.0
 
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
