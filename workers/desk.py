@@ -1,6 +1,6 @@
 """What all parts of a worker process share: settings, the store, and who else is there.
 
-Presence and suspensions are mirrored here. A worker says every few seconds that it is alive, and
+Presence, suspensions and what tenants are held or slowed for are mirrored here. A worker says every few seconds that it is alive, and
 which sources and pools it serves; the rotation deals turns to those that are. A source that cannot
 be used from here is not announced by us; another worker may.
 """
@@ -27,6 +27,7 @@ from workers.ending import Ending
 from workers.hosts import find_family
 from workers.opening import Opener
 from workers.route import Router
+from workers.share import TenantShares
 
 _log = logging.getLogger("outgate.worker")
 
@@ -52,9 +53,13 @@ class Desk:
     suspended: list[Suspension] = field(default_factory=list)
     ahead: float = 0.0  # seconds by which the store's clock is ahead of ours
     tenant_rates: dict[str, tuple[Rate, ...]] = field(default_factory=dict)
+    shares: TenantShares = field(init=False)
     _alive: frozenset[str] = frozenset()
     _excluded: dict[tuple[str, socket.AddressFamily], float] = field(default_factory=dict)
     _unusable: dict[str, str] = field(default_factory=dict)  # source -> why
+
+    def __post_init__(self) -> None:
+        self.shares = TenantShares(self.config, self.store.link, self.events)
 
     def now(self) -> float:
         """Return the store's time, seconds since 1970: workers' clocks may be minutes apart."""
@@ -153,8 +158,9 @@ class Desk:
         self.ahead = await self.suspensions.read_clock() - time.time()
 
     async def read_suspensions(self) -> None:
-        """Mirror what operators have suspended. Raises StoreUnavailable, StoreError."""
+        """Mirror what operators have suspended, and who is held. Raises StoreUnavailable, StoreError."""
         self.suspended = await self.suspensions.read()
+        await self.shares.read()
 
     async def leave(self) -> None:
         """Take back our signs of life; who has the same sources or pools is asked for theirs."""
@@ -168,11 +174,20 @@ class Desk:
     # -- suspensions --------------------------------------------------------------------------
 
     def is_suspended(self, *, tenant: str = "", site: str = "", source: str = "") -> bool:
-        """Tell whether an operator has suspended all that matches these."""
-        return any(
+        """Tell whether an operator has suspended all that matches these, or the tenant is held."""
+        return self.shares.state(tenant).state == "hold" or any(
             one.covers(tenant=tenant, site=site, source=source) and not self._has_ended(one)
             for one in self.suspended
         )
+
+    def find_why(self, tenant: str) -> str:
+        """Return why a tenant that is suspended is: the word of a feeder that waits for it."""
+        state = self.shares.state(tenant)
+        return f"held: {state.reason}" if state.state == "hold" else "suspended"
+
+    def find_tenant_rates(self, tenant: str) -> tuple[Rate, ...]:
+        """Return the rates of a tenant's deliveries, lower ones while it is slowed; () for none."""
+        return self.shares.find_rates(tenant, self.tenant_rates.get(tenant, ()))
 
     def is_withheld(self, delivery: Delivery, *, site: str, source: str) -> bool:
         """Tell whether an operator lets a delivery not go to a site from a source, for now."""

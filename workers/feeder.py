@@ -180,7 +180,7 @@ class Feeder:
         for tenant in {read_lane(lane).tenant for _, lane in self._lanes}:
             left = self._used_up.get(tenant, -math.inf) - trio.current_time()
             if self._desk.is_suspended(tenant=tenant, site=self.site):
-                self.why, end = "suspended", self._desk.find_end()
+                self.why, end = self._desk.find_why(tenant), self._desk.find_end()
                 waits.append(LOOK if end is None else max(0.0, end) + PAUSE)
             elif left > 0:
                 self.why = "tenant rate"
@@ -340,7 +340,7 @@ class Feeder:
 
     async def _claim_from(self, place: Place, granted: dict[str, int], share: int) -> None:
         tenant, _ = group = self._find_group(place)
-        rates = self._desk.tenant_rates.get(tenant, ())
+        rates = self._desk.find_tenant_rates(tenant)
         if rates:
             share, wait = await self._desk.gates.charge_tenant(tenant, rates, share)
             if not share:

@@ -1,0 +1,129 @@
+"""What tenants do to the pool's reputation, as one worker process counts and sees it.
+
+Outcomes are counted in memory, added in the store from time to time (relay/store/share.py), and what
+follows is mirrored here: a tenant that is slowed has another rate beside its own, and the mail of one
+that is held waits, our notices in its queues included. Nothing of it is bounced for that.
+
+What counts as tried is what a host decided: a recipient that it took or refused for good. Who is put
+off is tried again, and would count each time; but what is refused as spam or malware for now counts,
+too, for the host has seen it.
+
+Whoever's call changed something in the store tells of it. If it dies in between, nobody does, and the
+next look at the tenant still says what holds.
+"""
+
+import time
+from collections.abc import Sequence
+
+from relay.config import Config, Rate
+from relay.errors import StoreUnavailable
+from relay.events import EventLog, encode_event
+from relay.model import Disposition, Outcome
+from relay.store.link import Link
+from relay.store.share import NONE, Counts, Shares, State
+
+_EVENTS = {"slow": "tenant_slowed", "hold": "tenant_held", "": "tenant_released"}
+_UNKNOWN = "mailbox_unknown"
+_CONTENT = ("content_spam", "content_malware")
+_NOTHING = State()
+_TAKEN = Counts(tried=1)
+_NOBODY = Counts(tried=1, unknown=1)
+_REFUSED = Counts(tried=1, content=1)
+
+
+class TenantShares:
+    """Of one worker process. Without ``reputation.enabled`` nothing is counted, and nothing follows."""
+
+    def __init__(self, config: Config, link: Link, events: EventLog) -> None:
+        self._settings = config.reputation.tenant
+        self._shares = Shares(link, self._settings)
+        self._events = events
+        self._is_on = config.reputation.enabled
+        self._names = [tenant.name for tenant in config.tenant]
+        self._counted: dict[str, Counts] = {}  # and not added yet
+        self._states: dict[str, State] = {}
+
+    def note(self, tenant: str, outcome: Outcome) -> None:
+        """Count what one recipient got. Not for our own notices: the tenant has not written them."""
+        counts = weigh(outcome)
+        if counts is not NONE:
+            self._count(tenant, counts)
+
+    def note_complaint(self, tenant: str) -> None:
+        """Count a complaint about one of the tenant's messages."""
+        self._count(tenant, Counts(complaints=1))
+
+    def _count(self, tenant: str, counts: Counts) -> None:
+        if self._is_on:
+            self._counted[tenant] = self._counted.get(tenant, NONE) + counts
+
+    def state(self, tenant: str) -> State:
+        """Return how a tenant stands, as far as we know."""
+        return self._states.get(tenant, _NOTHING)
+
+    def find_rates(self, tenant: str, own: Sequence[Rate]) -> tuple[Rate, ...]:
+        """Return the rates that a tenant's deliveries keep to: its own, and what slows it."""
+        if self.state(tenant).state != "slow":
+            return tuple(own)
+        return slow_down(own, self._settings.slow_to.windows)
+
+    async def flush(self) -> None:
+        """Add what was counted, and tell of what changed by it.
+
+        Raises StoreUnavailable and StoreError. What may have been added is not added again: a tenant
+        must not be held for what was counted twice.
+        """
+        counted, self._counted = self._counted, {}
+        while counted:
+            tenant, counts = counted.popitem()
+            try:
+                state = await self._shares.add(tenant, counts)
+            except StoreUnavailable as error:
+                if not error.executed:
+                    counted[tenant] = counts
+                for name, left in counted.items():
+                    self._count(name, left)
+                raise
+            self._see(tenant, state)
+
+    async def read(self) -> None:
+        """Mirror how all tenants stand. Raises StoreUnavailable and StoreError."""
+        if self._is_on:
+            names = dict.fromkeys((*self._names, *self._states))
+            for tenant, state in (await self._shares.settle(names)).items():
+                self._see(tenant, state)
+
+    def _see(self, tenant: str, state: State) -> None:
+        if state.state:
+            self._states[tenant] = state
+        else:
+            self._states.pop(tenant, None)
+        if state.changed:
+            event = {
+                "time": time.time(),
+                "event": _EVENTS[state.state],
+                "tenant": tenant,
+                "reason": state.reason,
+            }
+            self._events.write(encode_event(event))
+
+
+def weigh(outcome: Outcome) -> Counts:
+    """Return what one recipient's outcome counts for; NONE: nothing, no host has decided."""
+    if not outcome.code:
+        return NONE  # there was no reply, or the host was not asked at all
+    if outcome.label in _CONTENT:
+        return _REFUSED
+    if outcome.disposition is Disposition.DEFERRED:
+        return NONE
+    return _NOBODY if outcome.label == _UNKNOWN else _TAKEN
+
+
+def slow_down(own: Sequence[Rate], slow: Sequence[Rate]) -> tuple[Rate, ...]:
+    """Return the rates that keep to both. A meter has one for each time (scripts/gate/_prelude.lua)."""
+    lowest: dict[int, Rate] = {}
+    for rate in (*own, *slow):
+        other = lowest.get(rate.seconds, rate)
+        count, burst = min(rate.count, other.count), min(rate.burst, other.burst)
+        lowest[rate.seconds] = Rate(count, rate.seconds, burst)
+    return tuple(lowest[seconds] for seconds in sorted(lowest))
