@@ -36,7 +36,6 @@ _SERVERS_CLOCK = """\
 _CALL = "local call = redis.call"
 # What would be published is gathered, for the reply.
 _OVERHEARD_CALL = """\
-local news = {}
 local function call(command, ...)
   if command ~= 'PUBLISH' then return redis.call(command, ...) end
   news[#news + 1] = select(2, ...)
@@ -90,7 +89,7 @@ def make_scripts(*, clock: str = _SERVERS_CLOCK, overheard: bool = False) -> dic
                 source = _make_key_functions(source, call, clock) + source
                 if overheard:
                     # All of it inside: a function that reaches out has 60 things to reach for.
-                    source = f"local function run()\n{source}{_OVERHEARD_REPLY}"
+                    source = f"local news = {{}}\nlocal function run()\n{source}{_OVERHEARD_REPLY}"
                 scripts[name] = Script(name, source.encode("utf-8"))
     return scripts
 
