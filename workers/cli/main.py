@@ -55,6 +55,15 @@ _COMMANDS = {
         ("outgate check -c outgate.toml", "outgate check -c outgate.toml --json"),
         prints_state=True,
     ),
+    "doctor": _Command(
+        "look at store, resolver, certificate and sources: PTR, block lists, SPF; changes nothing",
+        (
+            "outgate doctor -c outgate.toml",
+            "outgate doctor --only source,spf --source a",
+            "outgate doctor --json",
+        ),
+        prints_state=True,
+    ),
     "status": _Command(
         "print the ledger and what waits",
         ("outgate status -c outgate.toml", "outgate status -c outgate.toml --json"),
