@@ -23,6 +23,11 @@ def make_limits(terms: Terms) -> SiteLimits:
     return SiteLimits(terms.name, terms.connections or 0, terms.rates, terms.source_rates)
 
 
+def find_rate(terms: Terms) -> float:
+    """Return the configured rate of each source at a site, deliveries/s; 0: there is none."""
+    return min((rate.count / rate.seconds for rate in terms.source_rates), default=0.0)
+
+
 def find_rests(terms: Terms) -> tuple[float, float]:
     """Return for how long a source rests that met no host: at first, and at most, s.
 

@@ -26,6 +26,7 @@ from relay.store.suspension import Suspension, Suspensions
 from workers.ending import Ending
 from workers.hosts import find_family
 from workers.opening import Opener
+from workers.reporter import Reporter
 from workers.route import Router
 from workers.share import TenantShares
 
@@ -50,6 +51,7 @@ class Desk:
     sources: dict[str, Source]
     egresses: dict[str, Egress]
     suspensions: Suspensions
+    reporter: Reporter
     suspended: list[Suspension] = field(default_factory=list)
     ahead: float = 0.0  # seconds by which the store's clock is ahead of ours
     tenant_rates: dict[str, tuple[Rate, ...]] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Desk:
     _alive: frozenset[str] = frozenset()
     _excluded: dict[tuple[str, socket.AddressFamily], float] = field(default_factory=dict)
     _unusable: dict[str, str] = field(default_factory=dict)  # source -> why
+    _closed: dict[tuple[str, str], float] = field(default_factory=dict)  # source, site -> until
 
     def __post_init__(self) -> None:
         self.shares = TenantShares(self.config, self.store.link, self.events)
@@ -139,6 +142,19 @@ class Desk:
         address = next((s.address for s in self.config.source if s.name == source), "")
         until = self._excluded.get((site, find_family(address)), -math.inf)
         return until <= trio.current_time()
+
+    def close(self, source: str, site: str, until: float) -> None:
+        """A receiver has put a source off, or blocked it: until a time of the store's clock.
+
+        The gate lets it have nothing until then; here it is known for what has been claimed already.
+        """
+        now = self.now()
+        self._closed = {pair: end for pair, end in self._closed.items() if end > now}
+        self._closed[source, site] = max(until, self._closed.get((source, site), 0.0))
+
+    def is_closed(self, source: str, site: str) -> bool:
+        """Tell whether a source has to be silent at a site, as far as we have heard."""
+        return bool(self._closed) and self._closed.get((source, site), 0.0) > self.now()
 
     # -- who is there -------------------------------------------------------------------------
 

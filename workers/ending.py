@@ -24,6 +24,7 @@ from workers.choice import choose_again
 from workers.hint import find_hint
 from workers.notice import Kind
 from workers.postmaster import Postmaster
+from workers.reprieve import reprieve
 from workers.schedule import is_expired, next_wait
 from workers.suppression import Trimmed, is_unknown, make_outcome, trim
 from workers.tls.guard import Policy
@@ -204,6 +205,8 @@ class Ending:
         doubtful = 0
         if unknown:
             outcomes, doubtful = self._weigh_unknown(outcomes)
+        pool = self._config.pool.get(self._find_pool(claim), {})
+        outcomes = reprieve(outcomes, attempt.source, pool, claim.attempts)
         pairs = list(zip(claim.delivery.envelope.recipients, outcomes, strict=True))
         if isinstance(claim, Trimmed):
             times = self._config.delivery.suppress_after
@@ -211,6 +214,9 @@ class Ending:
         now = time.time()
         expired = is_expired(claim.delivery.accepted, now, self._config.delivery.expire)
         return _Result(claim, attempt, now, pairs, expired, doubtful)
+
+    def _find_pool(self, claim: Claim) -> str:
+        return self._pools.get(claim.delivery.tenant, claim.delivery.pool)
 
     def _weigh_unknown(self, outcomes: Sequence[Outcome]) -> tuple[Sequence[Outcome], int]:
         """Do as the configuration says with recipients that may have the message; count them."""
@@ -282,7 +288,7 @@ class Ending:
         envelope = msgspec.structs.replace(
             delivery.envelope, recipients=tuple(recipient for recipient, _ in still_open)
         )
-        pool = self._pools.get(delivery.tenant, delivery.pool)
+        pool = self._find_pool(result.claim)
         more = {"wait": round(wait, 1)} | ({"hold": True} if hold else {})
         event = self._make_event("deferred", result, **more)
         done = await self._store.defer(
@@ -369,6 +375,7 @@ class Ending:
                 "status": outcome.status,
                 "text": outcome.text,
                 "blame": outcome.blame.value if outcome.blame else "",
+                **({"label": outcome.label} if outcome.label else {}),
             }
             for recipient, outcome in result.pairs
         ]

@@ -12,6 +12,7 @@ and all of them together are as fair as each.
 import heapq
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -19,8 +20,9 @@ from typing import Protocol
 import trio
 
 from relay.errors import StoreError, StoreUnavailable
+from relay.events import encode_event
 from relay.model import Claim
-from relay.store.gate import Want
+from relay.store.gate import Reserved, Want
 from relay.store.keys import read_lane
 from workers.berth import Berth, make_limits
 from workers.desk import Desk
@@ -45,6 +47,8 @@ TROUBLE = 1.0  # after the store did not answer, s
 _WEIGHTS = {"urgent": 16, "normal": 4, "bulk": 1}
 _CREDIT = 10.0  # virtual time that a group may be behind the one that had the most
 _ROUNDS = 2
+# Words of the gate for a source that sends nothing for longer than a pinned delivery should wait.
+_CLOSED = frozenset({"rest", "quarantine", "all quarantined", "probe", "warm-up"})
 
 
 class Hands(Protocol):
@@ -86,6 +90,7 @@ class Feeder:
         self._times: dict[tuple[str, str], float] = {}  # virtual, by tenant and priority
         self._last: dict[Place, int] = {}  # when a lane had its turn, counted
         self._used_up: dict[str, float] = {}  # tenant whose rate is -> until when, trio time
+        self._put_off: dict[str, float] = {}  # tenant that the site will not have -> until when
         self._turn = 0
         self._running = False
         self._waits_for_room = False
@@ -185,6 +190,9 @@ class Feeder:
             elif left > 0:
                 self.why = "tenant rate"
                 waits.append(left)
+            elif self._is_put_off(tenant):
+                self.why = "tenant put off"
+                waits.append(self._put_off[tenant] - trio.current_time())
             else:
                 return None
         return min(waits, default=None)
@@ -210,7 +218,7 @@ class Feeder:
             granted = {grant.source: grant.count for grant in reserved.grants if grant.count}
             for berth, grant in zip(berths, reserved.grants, strict=True):
                 berth.failures = grant.failures
-            self.why = "" if granted else reserved.why
+            self._hear(reserved, granted)
             if granted:
                 await self._bring(granted)
         finally:
@@ -220,7 +228,7 @@ class Feeder:
             self._desk.gates.refund(limits, self.key, unused, weights)
         if granted:
             return self._find_pause()
-        if reserved.why == "rest" and self.pin:
+        if reserved.why in _CLOSED and self.pin:
             return await self._let_go()
         if reserved.why == "turn":
             # It may be the turn of one of ours that has no room: then something has to end here, and
@@ -228,6 +236,21 @@ class Feeder:
             self._waits_for_room = True
             await trio.sleep(PAUSE)
         return LOOK if reserved.wait is None else reserved.wait
+
+    def _hear(self, reserved: Reserved, granted: dict[str, int]) -> None:
+        """Take in what the gate said of others than our sources."""
+        now = trio.current_time()
+        self._put_off = {tenant: now + wait for tenant, wait in reserved.put_off.items()}
+        before, self.why = self.why, "" if granted else reserved.why
+        if self.why == "all quarantined" != before and not self.pin:
+            event = {"time": time.time(), "event": "all-quarantined", "site": self.site}
+            text = (
+                f"no source of pool {self.pool} may send: its mail waits until one has been probed"
+            )
+            self._desk.events.write(encode_event(event | {"pool": self.pool, "text": text}))
+
+    def _is_put_off(self, tenant: str) -> bool:
+        return self._put_off.get(tenant, -math.inf) > trio.current_time()
 
     def _find_berths(self) -> list[Berth]:
         """Return what our sources have here, of those that may send."""
@@ -328,6 +351,7 @@ class Feeder:
             place
             for place, (tenant, _) in groups.items()
             if not self._desk.is_suspended(tenant=tenant, site=self.site)
+            and not self._is_put_off(tenant)
         ]
         if len(open_places) < len(groups):
             self.why = "suspended"

@@ -36,6 +36,9 @@ _AFTER_YOU = 0.1
 # Where connections are counted, an idle one may be what another source waits for, s.
 _SHORT_IDLE = 1.0
 
+# A source that was put off is silent for this long, until the store has said for how long, s.
+_MOMENT = 1.0
+
 _log = logging.getLogger("outgate.worker")
 
 
@@ -95,6 +98,9 @@ class Lane:
 
     def put(self, claim: Claim) -> None:
         """Take a claim; it will be ended here, or misplaced."""
+        if self._desk.is_closed(self.source.name, self.path.site):
+            self._misplaced([claim], 0.0)  # claimed before we heard
+            return
         self._held += 1
         self._waiting.append(claim)
         if self._parked:
@@ -117,6 +123,10 @@ class Lane:
         left = self._take_waiting()
         self._parked.unpark_all()
         return left
+
+    def hold_back(self) -> None:
+        """The source has to be silent here: what was not begun goes back, to whoever may."""
+        self._hand_back([], 0.0)
 
     def _take_waiting(self) -> list[Claim]:
         left = list(self._waiting)
@@ -233,6 +243,7 @@ class Lane:
 
         Those that are open take it; when the last of them ends, its task finds what still waits.
         """
+        self._report(claim, [error.outcome])
         self._ceiling = self._connected
         self._ceiling_ends = trio.current_time() + _CEILING
         self._waiting.appendleft(claim)
@@ -247,6 +258,7 @@ class Lane:
                 self._waiting.appendleft(claim)
                 return False
             self._learn(verdict)
+            self._report(claim, verdict.outcomes)
             await self._desk.ending.end(
                 claim,
                 verdict.outcomes,
@@ -278,6 +290,13 @@ class Lane:
             self._berth.windows[self.path.key] = self._window
             if self._waiting and not self._parked:
                 self._add_session()
+
+    def _report(self, claim: Claim, outcomes: Sequence[Outcome]) -> None:
+        """Tell what this says about the source; if it says stop, do so before the store has heard."""
+        desk, source, site = self._desk, self.source.name, self.path.site
+        if desk.reporter.note(site, source, claim.delivery.tenant, outcomes):
+            desk.close(source, site, desk.now() + _MOMENT)
+            self.hold_back()
 
     async def _excuse(self, claim: Claim) -> None:
         """A fault of ours. The message stays in the queue, and the others are not held up."""
@@ -336,6 +355,7 @@ class Lane:
             site=self.path.site,
         )
         outcomes = [outcome] * len(claim.delivery.envelope.recipients)
+        self._report(claim, [outcome])
         try:
             rest = await self._rest(outcome)
             await self._desk.ending.end(claim, outcomes, attempt, retry=self._berth.terms.retry)

@@ -34,8 +34,9 @@ from relay.store.keys import (
     read_lane,
 )
 from relay.store.queue import Store
+from relay.store.standing import Standings, make_schedules
 from relay.store.suspension import Suspensions
-from workers.berth import Berth
+from workers.berth import Berth, find_rate
 from workers.desk import Desk, make_egresses
 from workers.ending import Ending
 from workers.feeder import Feeder
@@ -43,10 +44,12 @@ from workers.hosts import NoAddress, find_family
 from workers.lane import Lane
 from workers.limbo import Nowhere, Shut, Surveyor
 from workers.opening import make_opener
+from workers.reporter import Reporter
 from workers.room import Room
 from workers.rounds import Rounds
 from workers.route import Path, Router, Unprotected
 from workers.schedule import is_expired
+from workers.signals import take_in_signals
 from workers.sweep import Sweep
 from workers.tls.tally import Tally
 
@@ -92,7 +95,12 @@ class Pool:
         self.desk = Desk(
             config=config,
             store=store,
-            gates=Gates(store.link, lease=config.delivery.claim, worker=self.worker),
+            gates=Gates(
+                store.link,
+                lease=config.delivery.claim,
+                worker=self.worker,
+                schedules=make_schedules(config),
+            ),
             router=router,
             ending=Ending(config, store, events),
             opener=make_opener(config, store, router.policies, tally, events),
@@ -101,6 +109,12 @@ class Pool:
             sources=ours,
             egresses=make_egresses(ours.values()),
             suspensions=Suspensions(store.link),
+            reporter=Reporter(
+                config,
+                Standings(store.link, config),
+                events,
+                find_rate=lambda site: find_rate(router.sites.find(site)),
+            ),
             tenant_rates={t.name: t.rate.windows for t in config.tenant if t.rate},
         )
         self._lanes: dict[tuple[str, str], Lane] = {}  # by source and host group
@@ -120,8 +134,9 @@ class Pool:
     def ring(self, news: str) -> None:
         """Hear what was published.
 
-        "lane TAG LANE", "site SITE", "again SITE" (an operator will have it tried), "present"
-        (somebody has come or gone), "suspensions", or "" (now we hear what is published).
+        "lane TAG LANE", "site SITE", "again SITE" (an operator will have it tried), "closed SOURCE
+        MS SITE" (it is silent there until then), "present" (somebody has come or gone),
+        "suspensions", or "" (now we hear what is published).
         """
         kind, _, rest = news.partition(" ")
         if kind == "lane":
@@ -134,11 +149,20 @@ class Pool:
             for feeder in self._feeders.values():
                 if feeder.site == rest:
                     feeder.ring()
+        elif kind == "closed":
+            source, until, site = rest.split(" ", 2)
+            self.desk.close(source, site, int(until) / 1000)
+            self._hold_back(source, site)
         elif kind == "present":
             self._rounds.announce_now()
         else:
             self._rounds.announce_now()
             self._rounds.scan_now()
+
+    def _hold_back(self, source: str, site: str) -> None:
+        for lane in self._lanes.values():
+            if lane.source.name == source and lane.path.site == site:
+                lane.hold_back()
 
     def _forget_rests(self, site: str) -> None:
         for lane in self._lanes.values():
@@ -151,6 +175,8 @@ class Pool:
         async with trio.open_nursery() as background:
             background.start_soon(self._rounds.run)
             background.start_soon(self.desk.watch_sources)
+            background.start_soon(self.desk.reporter.run)
+            background.start_soon(take_in_signals, self._store.link, self.desk.reporter)
             try:
                 async with trio.open_nursery() as deliveries:
                     self._nursery = deliveries
@@ -159,6 +185,8 @@ class Pool:
             finally:
                 self._nursery = None
             background.cancel_scope.cancel()
+        with trio.move_on_after(self._settings.grace):
+            await self.desk.reporter.flush(everything=True)
         await self.desk.leave()
 
     async def _take_in(self, stop: trio.Event) -> None:

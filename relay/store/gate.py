@@ -62,8 +62,8 @@ class Reserved:
 
     grants: tuple[Grant, ...]
     wait: float | None
-    # "", "rest", "quarantine", "probe", "throttled", "warm-up", "pace", "source rate", "connections",
-    # "site rate" or "turn"
+    # "", "rest", "quarantine", "all quarantined", "probe", "throttled", "warm-up", "pace", "source rate",
+    # "connections", "site rate" or "turn"
     why: str
     put_off: Mapping[str, float] = field(default_factory=dict)  # tenants -> for how many seconds
 

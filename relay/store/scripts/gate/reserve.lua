@@ -277,6 +277,13 @@ if dealt > 0 then
   if call('HDEL', turns_here, '!') == 1 then wake(site) end
 end
 
+-- Nobody may, and no other source will come to the rescue: that is news.
+local quarantined = 0
+for _, one in ipairs(everybody) do
+  if standings[one.name].q then quarantined = quarantined + 1 end
+end
+if why == 'quarantine' and quarantined == #everybody then why = 'all quarantined' end
+
 -- Who may not send here, from whichever source.
 local put_off = {}
 local tenants = call('HGETALL', tenants_key(site))
