@@ -24,6 +24,9 @@ class Nowhere(Feeder):
     """What has no route: it is taken without a gate, and its outcome found by looking again."""
 
     async def _feed(self) -> float:
+        hold = self._find_hold()
+        if hold is not None:
+            return hold
         room = min(MOST, self._hands.find_room(proven=False))
         if room <= 0:
             self._waits_for_room = True
