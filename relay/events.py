@@ -4,7 +4,7 @@ It is the operator's record, apart from the service's own log. Keys are stable:
 
     time        seconds since 1970
     event       accepted refused postponed limited attempt delivered deferred bounced reclaimed unknown
-                lost held
+                lost held feedback
     id          the message; ``delivery`` its part for one domain
     tenant      whose it is
     sender, recipients, size, client, hello, tls      (accepted)
@@ -30,6 +30,16 @@ What operators decide is an event of its own, one for each command:
     tenant, domain, site, source, ids                 what was meant; nothing: everything
     deliveries, affected                              how many, and how many recipients of them
     until       when a suspension ends; null: when it is resumed
+
+What comes back later, to a mailbox domain of ours (``feedback.domains``):
+
+    event       feedback
+    kind, type  complaint: abuse fraud virus opt-out, and others that nobody complains with; bounce:
+                failed, delayed ...; other: no report
+    id          the message that it is about, as tenant, source, site, domain, recipient; without it
+                ``source`` is what the report says
+    counted     false: not for the first time, or about nothing that we know (``text``)
+    status, text, reporter      what the host said that gave up; which program, or host, reports
 
 A certificate of the ingress is none of a message's. Each process tells for itself:
 

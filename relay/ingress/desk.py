@@ -15,6 +15,7 @@ from relay.errors import StoreUnavailable
 from relay.events import EventLog
 from relay.ingress.acceptance import Acceptance
 from relay.ingress.admission import Admission
+from relay.ingress.mailbox import Mailbox
 from relay.ingress.networks.sets import NetworkSets
 from relay.ingress.precedence import Guest
 from relay.ingress.proof import Judge, Seals
@@ -62,6 +63,7 @@ class Desk:
     settings: ServerSettings
     admission: Admission
     acceptance: Acceptance
+    mailbox: Mailbox
     store: Store
     tls: Certificates | None
     door: Door
@@ -128,6 +130,7 @@ def furnish(
         settings=make_settings(config),
         admission=admission,
         acceptance=acceptance,
+        mailbox=Mailbox(config, store, events),
         store=store,
         tls=tls,
         door=door,

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from relay.config.schema import Priority, Tenant
+from relay.ingress.admission import Refusal
 from relay.ingress.demand import Demand, find_demand
 from relay.ingress.head import cut_head, take_head
 from relay.ingress.proof import Evidence, Judge
@@ -46,6 +47,9 @@ class Draft:
     reserved: int = 0  # octets of memory that the process counts as ours
     evidence: Evidence | None = None
     trouble: Trouble | None = None  # the reply that awaits its end
+    refusal: Refusal | None = None  # why its sender may send nothing but reports (mailbox.py)
+    told: bool = False  # ... which the log has
+    is_report: bool = False  # all its recipients are of mailbox domains of ours
 
     def begin(self, message_id: str, home: int, trace: bytes) -> None:
         """The content is next."""

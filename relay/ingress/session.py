@@ -167,9 +167,7 @@ class Session:
         draft = Draft(mail, (), trio.current_time())
         candidates = self._find_candidates(mail)
         if isinstance(candidates, Refusal):
-            self._desk.acceptance.report_refusal(draft, self._peer, candidates)
-            code, status = (451, "4.7.1") if candidates.temporary else (550, "5.7.1")
-            self._smtp.refuse(code, status, candidates.text)
+            self._begin_uninvited(draft, candidates)
             return
         draft.candidates = candidates
         if (domain := await self._find_null_mx(mail)) is not None:
@@ -183,6 +181,17 @@ class Session:
             return
         self._open = draft
         self._smtp.accept()
+
+    def _begin_uninvited(self, draft: Draft, refusal: Refusal) -> None:
+        """Whoever may not send may report, where reports are taken; RCPT tells whether it is one."""
+        if self._desk.mailbox.is_open:
+            draft.refusal = refusal
+            self._open = draft
+            self._smtp.accept()
+            return
+        self._desk.acceptance.report_refusal(draft, self._peer, refusal)
+        code, status = (451, "4.7.1") if refusal.temporary else (550, "5.7.1")
+        self._smtp.refuse(code, status, refusal.text)
 
     def _find_candidates(self, mail: Mail) -> tuple[Tenant, ...] | Refusal:
         """Return whose message this may be, by network and MAIL FROM: one tenant.
@@ -221,12 +230,26 @@ class Session:
         if domain is None:
             self._smtp.refuse(550, "5.1.2", "Not a domain that mail can be sent to")
             return
-        if (trouble := self._find_excess(draft, 0, 1)) is not None:
+        if (trouble := self._find_obstacle(draft, domain)) is not None:
             self._smtp.refuse(*trouble)
             return
         recipient = Recipient(address, rcpt.notify, rcpt.orcpt)
         draft.recipients.setdefault(domain, []).append(recipient)
         self._smtp.accept()
+
+    def _find_obstacle(self, draft: Draft, domain: str) -> tuple[int, str, str] | None:
+        """Return why a recipient of this domain cannot be among the message's."""
+        mailbox = self._desk.mailbox
+        if mailbox.owns(domain):
+            trouble = mailbox.find_obstacle(draft)
+            draft.is_report = draft.is_report or trouble is None
+            return trouble
+        trouble = mailbox.keep_out(draft)
+        if draft.refusal is not None and not draft.told:
+            # Once: a thousand recipients in one transaction must not make a thousand lines.
+            draft.told = True
+            self._desk.acceptance.report_refusal(draft, self._peer, draft.refusal)
+        return trouble or self._find_excess(draft, 0, 1)
 
     async def _on_data(self, _: Data) -> None:
         draft = self._draft
@@ -245,7 +268,11 @@ class Session:
             self._release(draft)  # others have use for it before the end of this one has come
             return
         draft.reserved += len(content.octets)
-        if len(draft.body) > INLINE_OCTETS:
+        if draft.is_report:
+            if (trouble := self._desk.mailbox.exceeds(draft.received)) is not None:
+                draft.fail(trouble)
+                self._release(draft)
+        elif len(draft.body) > INLINE_OCTETS:
             await self._store_part(draft)
 
     async def _store_part(self, draft: Draft) -> None:
@@ -282,7 +309,8 @@ class Session:
             if trouble is not None:
                 self._smtp.refuse(*trouble)
             else:
-                self.proven = True
+                # Anybody may send reports: who has is as much a stranger as before.
+                self.proven = self.proven or not draft.is_report
                 self._smtp.accept(draft.message_id)
         finally:
             # Only now: a session that stops while the store writes would take it for idle, and
@@ -292,6 +320,11 @@ class Session:
         self._message_due = trio.current_time() + self._desk.config.ingress.message_timeout
 
     async def _decide(self, draft: Draft) -> tuple[int, str, str] | None:
+        if draft.is_report:
+            if draft.trouble is None:
+                return await self._desk.mailbox.take(draft, self._peer)
+            self._desk.acceptance.report_trouble(draft, self._peer, draft.trouble)
+            return draft.trouble
         if draft.parts and draft.body:
             await self._store_part(draft)
             self._scope.deadline = math.inf

@@ -200,6 +200,8 @@ def _tell(event: _Event) -> str:
         origin = f"from {event['client']} ({tls})" if "client" in event else "written by outgate"
         about = f"{event['size']:,} octets <{event['sender']}> -> {people}, {origin}"
         return "; ".join([about, *_tell_acceptance(event)])
+    if event["event"] == "feedback":
+        return _tell_feedback(event)
     if "who" in event:
         return _tell_decision(event)
     if "host" not in event:
@@ -230,6 +232,20 @@ def _tell_acceptance(event: _Event) -> Iterator[str]:
         yield f"not changed: {', '.join(not_changed)}"
     if event.get("archived"):
         yield "archived"
+
+
+def _tell_feedback(event: _Event) -> str:
+    """Say who complains, or for whom a message came back after a host had taken it."""
+    people = f"<{event['recipient']}>" if event["recipient"] else "somebody"
+    if event["kind"] == "complaint":
+        about = f"complaint ({event['type']}) of {people}"
+    else:
+        about = f"late bounce ({event['type']}) for {people}"
+    said = ": ".join(event[name] for name in ("status", "text") if event.get(name))
+    way = f", sent from source {event['source']}" if event["source"] else ""
+    site = f" to {event['site']}" if event["site"] else ""
+    by = f"; reported by {event['client']}"
+    return f"{about}{': ' if said else ''}{said}{way}{site}{by}"
 
 
 def _tell_tls(event: _Event) -> str:
