@@ -72,6 +72,8 @@ queued mail invisible.
     {ogN}:standing:<site>   hash    source -> what is known of it there:  report,      expires
                                     evidence, pace, quarantine, warm-up   reserve
                                     (scripts/gate/_standing.lua), JSON
+    {ogN}:judged            zset    site where a standing says more than  report       trimmed
+                                    a score -> ms of the last report
     {ogN}:tenants:<site>    hash    tenant -> how often and until when    report       expires
                                     (ms) it sends nothing there
     {ogN}:share:<tenant>    hash    window, ms -> what hosts said of its  share        share,
@@ -158,6 +160,7 @@ SHAPES = {
     "turns": 2,
     "rests": 1,
     "standing": 1,
+    "judged": 0,
     "tenants": 1,
     "share": 1,
     "sts": 1,

@@ -14,7 +14,7 @@ import msgspec
 
 from relay.config import Config
 from relay.config.schema import Reputation, Warmup
-from relay.store.keys import find_shard, make_key
+from relay.store.keys import SHARDS, find_shard, make_key
 from relay.store.link import Link
 from relay.store.view import ask
 
@@ -176,6 +176,12 @@ class Standings:
             for site, flat in zip(names, found, strict=True)
             for source, record in zip(flat[::2], flat[1::2], strict=True)
         }
+
+    async def list_sites(self) -> list[str]:
+        """Return the sites where some source is paced, quarantined, narrowed or warmed up."""
+        keys = [make_key(shard, "judged") for shard in range(SHARDS)]
+        commands = (("ZRANGE", key, 0, -1) for key in keys)
+        return [name.decode() async for names in ask(self._link, commands) for name in names]
 
     async def read_put_off(self, site: str, now: float) -> dict[str, tuple[float, str]]:
         """Return the tenants that a site has put off: until when (seconds since 1970), and why."""

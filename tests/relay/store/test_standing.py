@@ -482,6 +482,13 @@ async def test_a_tenant_is_put_off_whatever_the_source(stage: Stage) -> None:
     assert change.rest == 120
 
 
+async def test_sites_with_something_to_tell_are_listed(stage: Stage) -> None:
+    await stage.standings.report("quiet.example", [Report("a", delivered=5)])
+    await stage.hear(throttled=1)
+
+    assert await stage.standings.list_sites() == [SITE]
+
+
 # -- always -----------------------------------------------------------------------------------
 
 counts = st.fixed_dictionaries(

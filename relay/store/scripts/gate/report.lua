@@ -155,6 +155,10 @@ local function report(one)
     quarantine(s, one, string.format('its score is %.2f', score(s)))
   end
   write_standing(site, one.s, s)
+  if s.p or s.q or s.c or s.d then
+    call('ZADD', judged_key(), now, site)
+    call('ZREMRANGEBYRANK', judged_key(), 0, -1001)
+  end
 end
 
 -- A receiver that has something against a tenant's name has it against the name, whatever the source.
