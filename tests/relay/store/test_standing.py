@@ -280,7 +280,8 @@ async def test_a_block_silences_one_source_at_one_site(stage: Stage) -> None:
 
     assert (change.kind, change.why) == ("quarantined", "550 5.7.1 blocked")
     assert await stage.count("a") == 0
-    assert (await stage.ask("a")).why == "quarantine"
+    assert (await stage.ask("a", "b", room=0)).why == "quarantine"
+    assert (await stage.ask("a")).why == "all quarantined"
     assert await stage.count("b") > 0
     elsewhere = SiteLimits("elsewhere.example", 0)
     want = Want("a", 5, 1, 5)
