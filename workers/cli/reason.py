@@ -1,15 +1,17 @@
 """The reason why deliveries wait, what opens next, and when: read off the store, as workers see it."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from relay.config import Config
+from relay.config import Config, Rate
 from relay.store.gateview import Gate, GateView, Left
 from relay.store.keys import NOWHERE, SHUT, Lane, Queue, read_lane
 from relay.store.queue import Store
+from relay.store.share import Shares, State
 from relay.store.suspension import Suspension, Suspensions
 from workers.berth import make_limits
 from workers.cli.page import format_span, format_time
+from workers.share import slow_down
 from workers.site import Sites
 
 
@@ -33,6 +35,7 @@ class Situation:
     alive: dict[str, float]
     gates: dict[str, Gate]
     tenants: dict[str, Left]
+    shares: dict[str, State] = field(default_factory=dict)  # of all tenants
 
     # -- who may send -------------------------------------------------------------------------
 
@@ -62,9 +65,9 @@ class Situation:
         """
         one = read_lane(lane) if lane else Lane(self._find_pool(queue.tenant), "", "", "", "")
         site = "" if one.site == SHUT else one.site
-        covering = self.find_suspension(tenant=queue.tenant, domain=queue.domain, site=site)
-        if covering is not None:
-            return self.describe(covering)
+        stop = self._find_stop(queue, site)
+        if stop is not None:
+            return stop
         if one.site == SHUT:
             return Reason("resuming", "was suspended; a worker takes it up again", self.now)
         served = f"source:{queue.source}" if queue.source else f"pool:{one.pool}"
@@ -82,16 +85,28 @@ class Situation:
 
     def explain_due(self, queue: Queue, site: str, due: float) -> Reason:
         """Tell what a queue waits for that has nothing ready: a time, and what may come after it."""
-        covering = self.find_suspension(
-            tenant=queue.tenant, domain=queue.domain, site=site, source=queue.source
-        )
-        if covering is not None:
-            return self.describe(covering)
+        stop = self._find_stop(queue, site, queue.source)
+        if stop is not None:
+            return stop
         if site in self.gates:
             reason = self._explain_gates(queue, self._find_pool(queue.tenant), site)
             if reason.word == "rest":
                 return reason
         return Reason("due", f"next attempt {self.tell(due)}", due)
+
+    def _find_stop(self, queue: Queue, site: str, source: str = "") -> Reason | None:
+        """Tell who does not let a queue's mail go to a site: an operator, or its tenant's share."""
+        covering = self.find_suspension(
+            tenant=queue.tenant, domain=queue.domain, site=site, source=source
+        )
+        if covering is not None:
+            return self.describe(covering)
+        share = self.shares.get(queue.tenant)
+        if share is None or share.state != "hold":
+            return None
+        undo = f"`outgate resume --tenant {queue.tenant}`"
+        text = f"its tenant is held: {share.reason}; until the share has fallen, or {undo}"
+        return Reason("tenant held", text)
 
     def _find_pool(self, tenant: str) -> str:
         found = (one.pool for one in self.config.tenant if one.name == tenant)
@@ -108,7 +123,10 @@ class Situation:
             return _first([reason for reason in closed if reason])
         tenant = self.tenants.get(queue.tenant)
         if tenant is not None and tenant.count < 1:
-            return self._wait("tenant rate", f"rate of tenant {queue.tenant} is used up", tenant)
+            share = self.shares.get(queue.tenant)
+            why = f" (its tenant is slowed: {share.reason})" if share and share.state else ""
+            text = f"rate of tenant {queue.tenant} is used up{why}"
+            return self._wait("tenant rate", text, tenant)
         if not gate.is_open:
             return self._wait("site rate", f"rate of site {site} is used up", gate.left)
         most = self.sites.find(site).connections
@@ -171,8 +189,8 @@ async def read_situation(
         if name not in ("", NOWHERE, SHUT)
     ]
     sources = [source.name for source in config.source]
-    wanted = set(tenants)
-    rates = {t.name: t.rate.windows for t in config.tenant if t.rate and t.name in wanted}
+    shares = await _read_shares(store, config)
+    rates = _find_rates(config, set(tenants), shares)
     return Situation(
         config=config,
         sites=known,
@@ -181,7 +199,27 @@ async def read_situation(
         alive=await view.read_presence(),
         gates=await view.read(limits, sources, list(config.pool)),
         tenants={name: await view.read_tenant(name, rate) for name, rate in rates.items()},
+        shares=shares,
     )
+
+
+async def _read_shares(store: Store, config: Config) -> dict[str, State]:
+    if not config.reputation.enabled:
+        return {}
+    shares = Shares(store.link, config.reputation.tenant)
+    return await shares.read([tenant.name for tenant in config.tenant])
+
+
+def _find_rates(
+    config: Config, wanted: set[str], shares: Mapping[str, State]
+) -> dict[str, tuple[Rate, ...]]:
+    """Return the rates in force, of the tenants that have some: who is slowed has others."""
+    rates = {t.name: t.rate.windows for t in config.tenant if t.rate and t.name in wanted}
+    slow = config.reputation.tenant.slow_to.windows
+    for name, share in shares.items():
+        if share.state == "slow":
+            rates[name] = slow_down(rates.get(name, ()), slow)
+    return rates
 
 
 def _first(reasons: Sequence[Reason]) -> Reason:

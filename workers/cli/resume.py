@@ -1,4 +1,8 @@
-"""``outgate resume``: end a suspension before its time."""
+"""``outgate resume``: end a suspension before its time.
+
+A tenant that is slowed or held for what it did to the pool's reputation begins anew when it is named:
+``--all`` alone, after a pause of everything, does not forgive anybody.
+"""
 
 import argparse
 import json
@@ -6,6 +10,8 @@ import json
 import trio
 
 from relay.config import Config, load
+from relay.store.queue import Store
+from relay.store.share import Shares
 from relay.store.suspension import Suspension, Suspensions
 from workers.cli import decision, selection
 from workers.cli.asking import open_store
@@ -51,9 +57,24 @@ async def _resume(
         for one in meant:
             await suspensions.resume(one)
         ended = [_name(one) for one in meant]
-        if meant:
+        ended += await _forgive(store, config, chosen, decided)
+        if ended:
             await decided.record(store.link, "resumed", **chosen.describe(), suspensions=ended)
         return ended, [_name(one) for one in there if one not in meant]
+
+
+async def _forgive(store: Store, config: Config, chosen: Selection, decided: Decision) -> list[str]:
+    """Forget what is counted of the tenant that is meant, if it is slowed or held; say so."""
+    if set(chosen.describe()) != {"tenant"}:
+        return []
+    shares = Shares(store.link, config.reputation.tenant)
+    share = (await shares.read([chosen.tenant]))[chosen.tenant]
+    if not share.state:
+        return []
+    await shares.clear(chosen.tenant)
+    facts = {"tenant": chosen.tenant, "reason": share.reason}
+    await decided.record(store.link, "tenant_released", **facts)
+    return [f"tenant={chosen.tenant} ({share.reason})"]
 
 
 def _is_meant(one: Suspension, chosen: Selection, everything: bool) -> bool:

@@ -23,6 +23,7 @@ from workers.cli.reason import read_situation
 from workers.cli.selection import Selection
 
 _WORDS = ("accepted", "delivered", "bounced", "queued", "unknown")
+_MEASURES = {"slow": "slowed", "hold": "held"}
 _LOOKED_AT = 200  # queues, for the oldest delivery
 
 
@@ -90,6 +91,10 @@ async def _read(config: Config) -> dict[str, Any]:
                 }
                 for one in situation.suspended
             ],
+            "tenants": {
+                name: {"state": one.state, "reason": one.reason, **one.counts._asdict()}
+                for name, one in situation.shares.items()
+            },
             "store": {
                 "memory": used,
                 "memory_limit": limit,
@@ -161,3 +166,7 @@ def _show_sources(console: Console, state: dict[str, Any]) -> None:
     )
     for one in state["suspensions"]:
         console.print(f"[yellow]suspended:[/] {escape(one['text'])}", soft_wrap=True)
+    for name, one in state["tenants"].items():
+        if one["state"]:
+            text = escape(f"tenant {name}: {one['reason']}")
+            console.print(f"[yellow]{_MEASURES[one['state']]}:[/] {text}", soft_wrap=True)
