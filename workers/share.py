@@ -12,16 +12,22 @@ Whoever's call changed something in the store tells of it. If it dies in between
 next look at the tenant still says what holds.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 
+import trio
+
 from relay.config import Config, Rate
-from relay.errors import StoreUnavailable
+from relay.errors import StoreError, StoreUnavailable
 from relay.events import EventLog, encode_event
 from relay.model import Disposition, Outcome
 from relay.store.link import Link
 from relay.store.share import NONE, Counts, Shares, State
 
+_log = logging.getLogger("outgate.worker")
+
+_EVERY = 3.0  # s
 _EVENTS = {"slow": "tenant_slowed", "hold": "tenant_held", "": "tenant_released"}
 _UNKNOWN = "mailbox_unknown"
 _CONTENT = ("content_spam", "content_malware")
@@ -66,6 +72,15 @@ class TenantShares:
         if self.state(tenant).state != "slow":
             return tuple(own)
         return slow_down(own, self._settings.slow_to.windows)
+
+    async def run(self) -> None:
+        """Add what gathers, until cancelled."""
+        while True:
+            await trio.sleep(_EVERY)
+            try:
+                await self.flush()
+            except (StoreUnavailable, StoreError) as error:
+                _log.warning("not counted what hosts say of tenants: %s", error)
 
     async def flush(self) -> None:
         """Add what was counted, and tell of what changed by it.
