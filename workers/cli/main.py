@@ -30,6 +30,7 @@ class _Command:
     summary: str
     examples: tuple[str, ...]
     prints_state: bool = False
+    config_help: str = _CONFIG_HELP
 
 
 _COMMANDS = {
@@ -37,6 +38,12 @@ _COMMANDS = {
         "send a corpus through the whole system on loopback, and count what arrived",
         ("outgate demo", "outgate demo --json"),
         prints_state=True,
+    ),
+    "emulate": _Command(
+        "run receivers on loopback that behave like providers: limits, greylisting, blocks, complaints",
+        ("outgate emulate", "outgate emulate -c providers.toml --for 10m --json"),
+        prints_state=True,
+        config_help="the providers, a TOML file of their own (default: some that come with it)",
     ),
     "up": _Command(
         "run ingress, workers and, without a [store] url, the store; in the foreground",
@@ -207,7 +214,7 @@ def _build_parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentPa
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        found.add_argument("-c", "--config", metavar="FILE", help=_CONFIG_HELP)
+        found.add_argument("-c", "--config", metavar="FILE", help=command.config_help)
         if command.prints_state:
             found.add_argument("--json", action="store_true", help="print JSON, for programs")
         if name == chosen and module is not None:

@@ -6,36 +6,26 @@ against other people's software elsewhere; here its task is to be reliable while
 
 import socket
 import ssl
-from dataclasses import dataclass, field
 
 import trio
 
-from relay.errors import NetworkError
 from relay.net.listen import accept_loop, open_listener
 from relay.net.stream import Stream
 from relay.smtp.command import Mail, Rcpt
 from relay.smtp.server import (
     Aborted,
-    Closed,
     Content,
     Data,
     EndOfMessage,
     Event,
-    ServerSession,
     ServerSettings,
-    StartTls,
 )
 from workers.emulation.behaviour import Behaviour, Refusal
+from workers.emulation.conversation import Conversation, HangUp
 from workers.emulation.inbox import Inbox
 
-# RFC 5321 §4.5.3.2.7: a server waits five minutes for the next command.
-_PATIENCE = 300
 # How much of a message is read before the connection breaks in the middle of it.
 _TORSO = 700
-
-
-class _HangUp(Exception):
-    """The receiver closes without a word."""
 
 
 class Receiver:
@@ -79,63 +69,30 @@ class Receiver:
         self._listener.close()
 
 
-@dataclass
-class _Connection:
+class _Connection(Conversation):
     """One session with one sender."""
 
-    receiver: Receiver
-    stream: Stream
-    address: str
-    sender: bytes = b""
-    recipients: list[bytes] = field(default_factory=list)
-    content: list[bytes] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.session = ServerSession(self.receiver.settings)
-        self.inbox = self.receiver.inbox
-        self.behaviour = self.receiver.behaviour
+    def __init__(self, receiver: Receiver, stream: Stream, address: str) -> None:
+        super().__init__(stream, receiver.settings, receiver.context)
+        self.receiver = receiver
+        self.address = address
+        self.inbox = receiver.inbox
+        self.behaviour = receiver.behaviour
+        self._begin(b"")
 
     async def run(self) -> None:
         self.inbox.connections += 1
         try:
-            with trio.move_on_after(_PATIENCE) as self.patience:
-                await self._converse()
-        except _HangUp:
+            await super().run()
+        except HangUp:
             self.inbox.broken += 1
-        except NetworkError:
-            pass  # the sender is gone, and has its own way of knowing what that means
-        finally:
-            self.stream.close()
 
-    async def _converse(self) -> None:
+    def greet(self) -> Refusal | None:
         refusal = self.behaviour.greet()
-        if refusal is not None:
-            self.inbox.deferred += 1
-            self.session.shut_down(refusal.text, code=refusal.code, status=refusal.status)
-            return await self._flush()
-        self.session.greet()
-        while True:
-            event = self.session.next_event()
-            if event is None:
-                await self._flush()
-                if not await self._receive():
-                    return None
-            elif isinstance(event, Closed):
-                return await self._flush()
-            else:
-                await self._answer(event)
+        self.inbox.deferred += refusal is not None
+        return refusal
 
-    async def _receive(self) -> bool:
-        octets = await self.stream.receive()
-        self.patience.deadline = trio.current_time() + _PATIENCE
-        self.session.receive(octets)
-        return bool(octets)
-
-    async def _flush(self) -> None:
-        if octets := self.session.data_to_send():
-            await self.stream.send(octets)
-
-    async def _answer(self, event: Event) -> None:
+    async def answer(self, event: Event) -> None:
         if isinstance(event, Mail):
             self._begin(event.sender)
             self.session.accept()
@@ -147,16 +104,13 @@ class _Connection:
             self.content.append(event.octets)
         elif isinstance(event, EndOfMessage):
             await self._finish()
-        elif isinstance(event, StartTls):
-            self.session.accept()
-            await self._flush()
-            await self.stream.start_tls(self.receiver.context, server_side=True)
-            self.session.tls_started()
         elif isinstance(event, Aborted):
             self._begin(b"")
 
     def _begin(self, sender: bytes) -> None:
-        self.sender, self.recipients, self.content = sender, [], []
+        self.sender = sender
+        self.recipients: list[bytes] = []
+        self.content: list[bytes] = []
 
     def _judge(self, recipient: bytes) -> None:
         domain = recipient.rpartition(b"@")[2].decode("ascii", "replace").lower()
@@ -175,9 +129,9 @@ class _Connection:
     async def _open_content(self) -> None:
         self.session.accept()
         if self.behaviour.hang_up_in_content():
-            await self._flush()
+            await self.flush()
             await self.stream.receive(_TORSO)
-            raise _HangUp
+            raise HangUp
 
     async def _finish(self) -> None:
         await self.behaviour.finish()
@@ -188,6 +142,6 @@ class _Connection:
         self.inbox.sources[self.session.hello] += 1
         self.inbox.addresses.setdefault(self.session.hello, set()).add(self.address)
         if silent:
-            raise _HangUp
+            raise HangUp
         self.session.accept(f"taken as {self.inbox.messages}")
         self._begin(b"")

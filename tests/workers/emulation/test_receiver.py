@@ -157,7 +157,7 @@ async def test_a_sender_checks_the_name_in_the_certificate(send: Send) -> None:
 async def test_a_receiver_hangs_up_on_the_silent(
     premises: Premises, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.emulation.receiver._PATIENCE", 0.01)
+    monkeypatch.setattr("workers.emulation.conversation._PATIENCE", 0.01)
     receiver = Receiver(("good.test",), Behaviour(), premises.receiver_context)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(receiver.serve)
