@@ -3,7 +3,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 import pytest
@@ -378,7 +378,8 @@ def _keys(section: Any, path: str = "") -> Iterator[str]:
         inner = [t for t in (field.type, *get_args(field.type)) if isinstance(t, type)]
         tables = [t for t in inner if issubclass(t, msgspec.Struct)]
         if tables:
-            yield from _keys(tables[0], f"{path}{field.name}.")
+            named = "*." if get_origin(field.type) is dict else ""
+            yield from _keys(tables[0], f"{path}{field.name}.{named}")
         else:
             yield f"{path}{field.name}"
 
@@ -386,6 +387,8 @@ def _keys(section: Any, path: str = "") -> Iterator[str]:
 def _mentions(found: Any, key: list[str]) -> bool:
     if isinstance(found, list):
         return any(_mentions(table, key) for table in found)
+    if key[:1] == ["*"]:
+        return any(_mentions(table, key[1:]) for table in found.values())
     return not key or (key[0] in found and (len(key) == 1 or _mentions(found[key[0]], key[1:])))
 
 

@@ -47,7 +47,8 @@ end
 local function release(s, one)
   s.q = nil
   -- Forgiven, or the old evidence would shut it in again at the next unknown recipient.
-  s.b = math.min(s.b, (s.g + NEUTRAL * PRIOR) / math.max(control.floor, 0.1) * 0.5)
+  local shut = (s.g + NEUTRAL * PRIOR) / math.max(control.floor, 0.01) - s.g - PRIOR
+  s.b = math.min(s.b, math.max(0, shut / 2))
   local reached = math.max(s.qr or 0, 1)
   s.p, s.th, s.w = math.max(control.slowest, reached / 20), reached / 2, reached
   s.pa, s.tk, s.ka, s.st, s.cl, s.qr = now, 1, now, 0, 0, nil
