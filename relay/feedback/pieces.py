@@ -24,7 +24,9 @@ class Pieces:
     def __init__(self, octets: bytes) -> None:
         self._octets = octets
         self._found: list[Part] = []
-        self.root = self._describe(0, len(octets))
+        # Who passes mail on from a file leaves the line there that divides it from others (RFC 4155).
+        start = octets.find(b"\r\n") + 2 if octets.startswith(b"From ") else 0
+        self.root = self._describe(start, len(octets))
         if self.root is not None:
             self._divide(self.root, _DEPTH)
 

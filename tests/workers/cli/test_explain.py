@@ -11,7 +11,7 @@ from relay.store.gate import Gates
 from relay.store.queue import Store
 from tests.kit.command import Desk, note_site, post
 from tests.kit.messages import Claims
-from workers.cli.explain import _tell_tls
+from workers.cli.explain import _tell, _tell_tls
 from workers.cli.main import main
 
 
@@ -179,3 +179,28 @@ def test_an_unknown_id(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_who_verified_the_host_is_told(event: dict[str, str], said: str) -> None:
     assert _tell_tls(event) == said
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            {"kind": "complaint", "type": "abuse", "recipient": "b@y.test", "site": "google"},
+            "complaint (abuse) of <b@y.test>, sent from source a to google; reported by 192.0.2.9",
+        ),
+        (
+            {
+                "kind": "bounce",
+                "type": "failed",
+                "status": "5.1.1",
+                "text": "550 no",
+                "client": "::1",
+            },
+            "late bounce (failed) for somebody: 5.1.1: 550 no, sent from source a; reported by ::1",
+        ),
+    ],
+)
+def test_what_came_back_is_told(event: dict[str, str], said: str) -> None:
+    known = {"source": "a", "site": "", "recipient": "", "client": "192.0.2.9"}
+
+    assert _tell({"event": "feedback", **known, **event}) == said
