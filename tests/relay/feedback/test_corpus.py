@@ -26,4 +26,4 @@ def test_the_reports_of_the_corpus_are_read() -> None:
     assert complaints >= 8
     assert addressed >= complaints - 3
     assert bounces >= 15
-    assert failed >= 0.9 * bounces
+    assert failed >= bounces - 3  # which name nobody
