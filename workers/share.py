@@ -46,22 +46,26 @@ class TenantShares:
         self._events = events
         self._is_on = config.reputation.enabled
         self._names = [tenant.name for tenant in config.tenant]
-        self._counted: dict[str, Counts] = {}  # and not added yet
+        self._counted: dict[str, list[int]] = {}  # as in Counts, and not added yet
         self._states: dict[str, State] = {}
 
     def note(self, tenant: str, outcome: Outcome) -> None:
         """Count what one recipient got. Not for our own notices: the tenant has not written them."""
-        counts = weigh(outcome)
-        if counts is not NONE:
-            self._count(tenant, counts)
+        self._count(tenant, weigh(outcome))
 
     def note_complaint(self, tenant: str) -> None:
         """Count a complaint about one of the tenant's messages."""
         self._count(tenant, Counts(complaints=1))
 
     def _count(self, tenant: str, counts: Counts) -> None:
-        if self._is_on:
-            self._counted[tenant] = self._counted.get(tenant, NONE) + counts
+        if counts is NONE or not self._is_on:
+            return
+        sums = self._counted.get(tenant)
+        if sums is None:
+            self._counted[tenant] = list(counts)
+            return
+        for place, count in enumerate(counts):
+            sums[place] += count
 
     def state(self, tenant: str) -> State:
         """Return how a tenant stands, as far as we know."""
@@ -90,14 +94,15 @@ class TenantShares:
         """
         counted, self._counted = self._counted, {}
         while counted:
-            tenant, counts = counted.popitem()
+            tenant, sums = counted.popitem()
+            counts = Counts(*sums)
             try:
                 state = await self._shares.add(tenant, counts)
             except StoreUnavailable as error:
                 if not error.executed:
-                    counted[tenant] = counts
+                    counted[tenant] = sums
                 for name, left in counted.items():
-                    self._count(name, left)
+                    self._count(name, Counts(*left))
                 raise
             self._see(tenant, state)
 

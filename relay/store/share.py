@@ -36,12 +36,6 @@ class Counts(NamedTuple):
     content: int = 0  # refused as spam or malware
     complaints: int = 0
 
-    def __add__(self, other: object) -> "Counts":
-        """Return the sums: not one tuple behind the other."""
-        if not isinstance(other, Counts):
-            return NotImplemented
-        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
-
 
 NONE = Counts()
 
