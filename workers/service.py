@@ -4,6 +4,7 @@ serve
 ├── wait_for_stop          signals
 ├── events.run             writes the event log, and the audit trail
 ├── Security.run           policies of receivers, TLS reports
+├── Watch.run              looks at our own sources from time to time (see doctor/watch.py)
 └── Pool.run               claims, lanes, housekeeping (see pool.py)
 """
 
@@ -25,6 +26,7 @@ from relay.store.embedded import find_url
 from relay.store.keys import WAKE_CHANNEL
 from relay.store.link import Bell, Link
 from relay.store.queue import Store
+from workers.doctor.watch import Watch
 from workers.pool import Pool
 from workers.route import Router
 from workers.tls.security import Security
@@ -86,6 +88,8 @@ async def _run(config: Config, sources: list[Source], link: Link, events: EventL
     async with trio.open_nursery() as nursery:
         nursery.start_soon(events.run)
         nursery.start_soon(security.run)
+        if config.checks.interval:
+            nursery.start_soon(Watch(config, link, events).run)
         nursery.start_soon(Bell(link.url, WAKE_CHANNEL, pool.ring).run)
         nursery.start_soon(wait_for_stop, stop.set)
         say_ready()

@@ -16,8 +16,8 @@ or, in a nursery of the caller's: ``server = await nursery.start(Nameserver(zone
 until that nursery is cancelled. ``server.address`` and ``server.port`` say where.
 
 Names are written in lower case without the final dot, records as in a zone file (targets with
-the final dot). A name that is not in the zone does not exist (NXDOMAIN, unless names below it
-do); a type that is not listed for a name gives an empty answer. The zone may be changed while
+the final dot; the root is "."). A name that is not in the zone does not exist (NXDOMAIN, unless
+names below it do); a type that is not listed for a name gives an empty answer. The zone may be changed while
 the server runs, ``server.trouble`` overrides all of it ("the whole DNS is down"), and
 ``server.gate`` (a trio.Event) holds every answer back until it is set. Answers that do not fit
 a UDP packet are truncated, and had over TCP. It answers as a caching resolver does, with RA set,
@@ -187,7 +187,7 @@ class Nameserver:
         return None
 
     def _rrset(self, name: str, kind: str, records: list[str]) -> dns.rrset.RRset:
-        return dns.rrset.from_text_list(name + ".", self.ttl, "IN", kind, records)
+        return dns.rrset.from_text_list(name.rstrip(".") + ".", self.ttl, "IN", kind, records)
 
 
 def _fit(reply: dns.message.Message, room: int) -> bytes:

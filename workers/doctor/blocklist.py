@@ -105,7 +105,7 @@ async def _ask(address: str, zone: str, resolver: Resolver) -> _Answer:
         return _Answer("silent", str(error))
     if not found:
         return _Answer("clear")
-    codes = [ipaddress.ip_address(one) for one in found]
+    codes = sorted(map(ipaddress.IPv4Address, found))
     shown = ", ".join(map(str, codes[:_MOST_CODES]))
     if all(code in _ANSWERS and code not in _REFUSALS for code in codes):
         return _Answer("listed", shown)
@@ -118,7 +118,9 @@ async def _find_reason(name: str, resolver: Resolver) -> str:
         found = (await resolver.find_txt(name)).records
     except NameUnavailable:
         return ""
-    return limit(" ".join(one.decode("utf-8", "replace") for one in found[:_MOST_CODES]), 200)
+    return limit(
+        " ".join(one.decode("utf-8", "replace") for one in sorted(found)[:_MOST_CODES]), 200
+    )
 
 
 def _spell(address: str, zone: str) -> str:

@@ -51,6 +51,7 @@ class Step:
     checks: tuple[str, ...]
     subject: str
     role: _Role
+    source: str = ""
 
 
 def expand(names: Sequence[str]) -> frozenset[str]:
@@ -62,13 +63,12 @@ def list_source_steps(config: Config, source: Source, resolver: Resolver) -> lis
     """Return what the DNS is asked about one source."""
     subject = describe(source)
     return [
-        Step(("ptr", "ehlo"), subject, partial(check_pointer, source, resolver)),
-        Step(
-            ("dnsbl",),
-            subject,
-            partial(check_blocklists, source, config.checks.dnsbl, resolver),
-        ),
-        Step(("spf",), subject, partial(check_coverage, config, source, resolver)),
+        Step(checks, subject, role, source.name)
+        for checks, role in (
+            (("ptr", "ehlo"), partial(check_pointer, source, resolver)),
+            (("dnsbl",), partial(check_blocklists, source, config.checks.dnsbl, resolver)),
+            (("spf",), partial(check_coverage, config, source, resolver)),
+        )
     ]
 
 
@@ -123,7 +123,7 @@ def _list_steps(config: Config, sources: Sequence[Source]) -> list[Step]:
     except (StartError, ConfigError):
         resolver = None  # check_resolver says so
     for source in sources:
-        steps.append(Step(("bind",), describe(source), partial(check_binding, source)))
+        steps.append(Step(("bind",), describe(source), partial(check_binding, source), source.name))
         if resolver is not None:
             steps += list_source_steps(config, source, resolver)
     return steps
@@ -149,4 +149,6 @@ async def do_in_time(step: Step) -> Sequence[Finding]:
     with trio.move_on_after(LONGEST):
         return await step.role()
     text = f"no end after {LONGEST:.0f} s: given up"
-    return [Finding(check, step.subject, "skipped", text) for check in step.checks]
+    return [
+        Finding(check, step.subject, "skipped", text, source=step.source) for check in step.checks
+    ]

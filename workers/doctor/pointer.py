@@ -27,7 +27,8 @@ async def check_pointer(source: Source, resolver: Resolver) -> Sequence[Finding]
             _find(source, "ehlo", "skipped", why),
         ]
     try:
-        names = (await resolver.find_names(source.address)).records[:_MOST_NAMES]
+        # In an order of ours: a resolver may turn theirs with each answer.
+        names = sorted((await resolver.find_names(source.address)).records)[:_MOST_NAMES]
     except NameUnavailable as error:
         text = f"nobody could say which name it has: {error}"
         return [

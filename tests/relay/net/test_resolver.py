@@ -328,3 +328,35 @@ async def test_strings_of_a_txt_record_are_joined(resolver: Resolver) -> None:
     found = await resolver.find_txt("_mta-sts.example.test")
     assert set(found.records) == {b"v=STSv1; id=7;", b"other"}
     assert (await resolver.find_txt("_mta-sts.gone.test")).records == ()
+
+
+async def test_names_of_an_address(server: Nameserver, resolver: Resolver) -> None:
+    server.zone = {
+        **server.zone,
+        "1.2.0.192.in-addr.arpa": {"PTR": ["MX1.example.test.", "other.test."]},
+        "1." + "0." * 23 + "8.b.d.0.1.0.0.2.ip6.arpa": {"PTR": ["six.test."]},
+        "9.2.0.192.in-addr.arpa": SERVFAIL,
+    }
+    names = (await resolver.find_names("192.0.2.1")).records
+    assert set(names) == {"mx1.example.test", "other.test"}
+    assert (await resolver.find_names("2001:db8::1")).records == ("six.test",)
+    assert (await resolver.find_names("192.0.2.2")).records == ()
+    with pytest.raises(NameUnavailable):
+        await resolver.find_names("192.0.2.9")
+    with pytest.raises(ValueError, match="address"):
+        await resolver.find_names("mx1.example.test")
+
+
+async def test_the_authority_of_the_root(server: Nameserver, resolver: Resolver) -> None:
+    server.zone = {".": {"SOA": ["A.root.test. h.root.test. 1 7200 900 1209600 300"]}}
+    server.authentic = True
+
+    found = await resolver.find_authority("")
+
+    assert (found.records, found.secure) == (("a.root.test",), True)
+    with pytest.raises(NameNotFound):
+        await resolver.find_authority("nobody.test")
+
+
+async def test_whom_it_asks(server: Nameserver, resolver: Resolver) -> None:
+    assert resolver.nameservers == (f"127.0.0.1@{server.port}",)
