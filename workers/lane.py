@@ -294,6 +294,9 @@ class Lane:
     def _report(self, claim: Claim, outcomes: Sequence[Outcome]) -> None:
         """Tell what this says about the source; if it says stop, do so before the store has heard."""
         desk, source, site = self._desk, self.source.name, self.path.site
+        if not claim.delivery.notice:
+            for outcome in outcomes:
+                desk.shares.note(claim.delivery.tenant, outcome)
         if desk.reporter.note(site, source, claim.delivery.tenant, outcomes):
             desk.close(source, site, desk.now() + _MOMENT)
             self.hold_back()

@@ -176,7 +176,10 @@ class Pool:
             background.start_soon(self._rounds.run)
             background.start_soon(self.desk.watch_sources)
             background.start_soon(self.desk.reporter.run)
-            background.start_soon(take_in_signals, self._store.link, self.desk.reporter)
+            background.start_soon(self.desk.shares.run)
+            background.start_soon(
+                take_in_signals, self._store.link, self.desk.reporter, self.desk.shares
+            )
             try:
                 async with trio.open_nursery() as deliveries:
                     self._nursery = deliveries
@@ -187,6 +190,7 @@ class Pool:
             background.cancel_scope.cancel()
         with trio.move_on_after(self._settings.grace):
             await self.desk.reporter.flush(everything=True)
+            await self.desk.shares.finish()
         await self.desk.leave()
 
     async def _take_in(self, stop: trio.Event) -> None:

@@ -35,6 +35,8 @@ _NOTHING = State()
 _TAKEN = Counts(tried=1)
 _NOBODY = Counts(tried=1, unknown=1)
 _REFUSED = Counts(tried=1, content=1)
+_COMPLAINT = Counts(complaints=1)
+_LATE = Counts(unknown=1)  # it was tried, and counted as taken
 
 
 class TenantShares:
@@ -53,9 +55,9 @@ class TenantShares:
         """Count what one recipient got. Not for our own notices: the tenant has not written them."""
         self._count(tenant, weigh(outcome))
 
-    def note_complaint(self, tenant: str) -> None:
-        """Count a complaint about one of the tenant's messages."""
-        self._count(tenant, Counts(complaints=1))
+    def note_signal(self, tenant: str, *, complaint: bool) -> None:
+        """Count what came back later: a complaint, or a bounce of what a host had taken."""
+        self._count(tenant, _COMPLAINT if complaint else _LATE)
 
     def _count(self, tenant: str, counts: Counts) -> None:
         if counts is NONE or not self._is_on:
@@ -81,10 +83,14 @@ class TenantShares:
         """Add what gathers, until cancelled."""
         while True:
             await trio.sleep(_EVERY)
-            try:
-                await self.flush()
-            except (StoreUnavailable, StoreError) as error:
-                _log.warning("not counted what hosts say of tenants: %s", error)
+            await self.finish()
+
+    async def finish(self) -> None:
+        """Add what has gathered; if the store does not answer, say so."""
+        try:
+            await self.flush()
+        except (StoreUnavailable, StoreError) as error:
+            _log.warning("not counted what hosts say of tenants: %s", error)
 
     async def flush(self) -> None:
         """Add what was counted, and tell of what changed by it.

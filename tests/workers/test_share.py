@@ -164,9 +164,10 @@ async def test_others_are_not_touched(shares: TenantShares) -> None:
 async def test_complaints_count(shares: TenantShares, link: Link, config: Config) -> None:
     note(shares, 1000)
     for _ in range(3):
-        shares.note_complaint("acme")
+        shares.note_signal("acme", complaint=True)
+    shares.note_signal("acme", complaint=False)
     await shares.flush()
-    assert shares.state("acme").counts == Counts(1000, complaints=3)
+    assert shares.state("acme").counts == Counts(1000, unknown=1, complaints=3)
     assert shares.state("acme").state == "slow"
 
 
@@ -205,7 +206,7 @@ async def test_off_is_off(link: Link, log: EventLog, tmp_path: Path) -> None:
     tables = {"reputation": {"enabled": False, **TABLES["reputation"]}}
     shares = TenantShares(make_config(tmp_path, tables=tables), link, log)
     note(shares, 0, 100)
-    shares.note_complaint("acme")
+    shares.note_signal("acme", complaint=True)
     await shares.flush()
     await shares.read()
     assert shares.state("acme").state == ""
