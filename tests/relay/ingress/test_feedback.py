@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from relay.events import decode_event, encode_event
+from relay.ingress.admission import Refusal
 from relay.ingress.desk import Desk
+from relay.ingress.draft import Draft
+from relay.smtp.command import Mail
 from relay.store.feedback import Complaint, LateBounce, take_signals
 from relay.store.link import Link
 from relay.store.queue import Store
@@ -184,6 +187,7 @@ async def test_a_late_bounce(desk: Desk, link: Link, message: str) -> None:
         LateBounce(message, "acme", "b", "site-z.test", "joe@z.test", "5.1.1", text),
         LateBounce(message, "acme", "", "", "", "5.1.1", text),
     ]
+    assert len(read_feedback(desk)) == 3  # of a hundred strangers one line, too
 
 
 async def test_a_delay_is_no_bounce(desk: Desk, store: Store, link: Link, message: str) -> None:
@@ -222,6 +226,17 @@ async def test_whoever_reports_may_send_nothing_else(desk: Desk) -> None:
         assert (await client.say(b"RCPT TO:<b@y.test>"))[:3] == b"550"
     refused = [event for event in read_events(desk) if event["event"] == "refused"]
     assert len(refused) == 1  # not a line for each recipient
+
+
+@pytest.mark.parametrize("reports", [False, True])
+async def test_while_networks_are_not_known_other_mail_comes_again(
+    desk: Desk, reports: bool
+) -> None:
+    refusal = Refusal("Not ready", "there are sets whose networks are not known yet", True)
+    draft = Draft(Mail(b""), (), 0.0, refusal=refusal, is_report=reports)
+
+    assert desk.mailbox.keep_out(draft) == (451, "4.7.1", "Not ready")
+    assert desk.mailbox.find_obstacle(draft) is None
 
 
 async def test_a_report_goes_nowhere(desk: Desk, store: Store) -> None:
