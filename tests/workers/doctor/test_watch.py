@@ -41,10 +41,12 @@ class Post:
         return [one for one in map(decode_event, lines) if not names or one["event"] in names]
 
 
-def configure(base: Path, names: Nameserver, *, interval: float = 60, **checks: Any) -> Config:
+def configure(
+    base: Path, names: Nameserver, *, interval: float = 60, timeout: str = "1s", **checks: Any
+) -> Config:
     config = make_config(
         base,
-        dns={"nameservers": [str(names.endpoint)], "timeout": "1s"},
+        dns={"nameservers": [str(names.endpoint)], "timeout": timeout},
         checks={"dnsbl": ["bl.test"], "gate": ["dnsbl"], **checks},
     )
     # Shorter than an operator may say.
@@ -187,7 +189,7 @@ async def test_the_lease_is_kept_while_it_looks(
     monkeypatch.setattr(workers.doctor.watch, "BEAT", 0.02)
     async with open_names() as (names, _), trio.open_nursery() as nursery:
         names.gate = trio.Event()
-        post = Post(configure(tmp_path, names), link)
+        post = Post(configure(tmp_path, names, timeout="60s"), link)
         nursery.start_soon(post.watch.run)
         await wait_for_questions(names, 1)
         await link.call("DEL", make_key(0, "checking"))  # its time is over
