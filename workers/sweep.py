@@ -120,6 +120,11 @@ class Sweep:
     def _find_reason(self, lane: str) -> str:
         """Return why nothing of a lane goes, if that is as it should be; "stalled" is not."""
         name = read_lane(lane)
+        # A feeder has one word for all of its lanes, and others' mail may go.
+        if share := self._desk.shares.state(name.tenant).state:
+            return share
+        if self._desk.is_suspended(tenant=name.tenant, site=name.site):
+            return "suspended"
         for feeder in self._holder.list_feeders():
             if (feeder.pool, feeder.pin, feeder.site) == (name.pool, name.source, name.site):
                 return feeder.why

@@ -5,16 +5,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
+from relay.config.schema import Reputation, TenantShare
 from relay.model import Claim
 from relay.store.keys import SHARDS
+from relay.store.share import Counts, Shares
 from relay.store.suspension import Suspension
 from tests.kit.peer import find_refusing_host, make_claim
 from tests.kit.redis import Server
 from tests.kit.works import Works, open_works
 from workers.feeder import Feeder
+from workers.share import TenantShares
 from workers.sweep import Sweep
 
 
@@ -108,6 +112,31 @@ async def test_what_waits_for_a_gate_is_as_it_should_be(works: Works) -> None:
     feeder.why = ""
     await look(works, holder)
     assert len(works.read_events("stalled")) == 1
+
+
+@pytest.mark.parametrize("unknown", [0, 30, 90])
+async def test_nor_is_what_its_tenant_must_wait_for(works: Works, unknown: int) -> None:
+    """Whatever the feeder says: it has other tenants' lanes, too."""
+    await works.post()
+    settings = TenantShare(at_least=100, hold_unknown=0.5)
+    shares = works.pool.desk.shares = TenantShares(
+        msgspec.structs.replace(works.config, reputation=Reputation(tenant=settings)),
+        works.store.link,
+        works.events,
+    )
+    await Shares(works.store.link, settings).add("acme", Counts(100, unknown))
+    await shares.read()
+    await trio.sleep(1.1)
+    await look(works)
+    assert len(works.read_events("stalled")) == (0 if unknown else 1)
+
+
+async def test_nor_what_an_operator_has_suspended(works: Works) -> None:
+    await works.post()
+    works.pool.desk.suspended = [Suspension(tenant="acme")]
+    await trio.sleep(1.1)
+    await look(works)
+    assert works.read_events("stalled") == []
 
 
 async def test_what_is_in_hand_for_hours_is_reported(works: Works) -> None:
