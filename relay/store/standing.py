@@ -1,7 +1,7 @@
 """The standing of sources at sites: what receivers' answers have made of them.
 
     report   what became of deliveries; what follows from it, at once and for all workers
-    read     ... for people
+    read     ... for people, as the gate would find it now
 
 The reckoning is scripts/gate/report.lua, in the store, so that it is one for all workers and on one
 clock; who enforces it is ``reserve``. The formulas and their reasons stand in DESIGN.md, Reputation.
@@ -86,6 +86,8 @@ class _Record(msgspec.Struct, frozen=True):
     b: float = 0
     at: float = 0
     p: float | None = None
+    tk: float | None = None
+    ka: float = 0
     till: float = 0
     why: str = ""
     c: int | None = None
@@ -93,6 +95,11 @@ class _Record(msgspec.Struct, frozen=True):
     d: int | None = None
     y: int = 0
     u: float = 0
+    de: float = 0
+    ba: float = 0
+    bad: bool = False
+    yl: int | None = None
+    yi: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,7 @@ class Quarantine:
     count: int  # how often, so far
     why: str
     probed: int  # messages that got through since
+    probe_until: float = 0.0  # seconds since 1970; one is out until then, at the latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,8 @@ class WarmDay:
     allowance: int | None  # deliveries of today; None: warm
     used: int
     next_day: float  # seconds since 1970
+    # Then, if today is a good day (after a block it is none any more); None: warm.
+    next_allowance: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +140,7 @@ class Standing:
     why: str  # what was said at it
     quarantine: Quarantine | None
     warmup: WarmDay | None
+    pace_opens: float = 0.0  # seconds since 1970; until then what the pace lets go is used up
 
 
 _encode = msgspec.json.Encoder().encode
@@ -177,6 +188,10 @@ class Standings:
             for source, record in zip(flat[::2], flat[1::2], strict=True)
         }
 
+    def begin(self, site: str, source: str, now: float) -> Standing:
+        """Return what a source has at a site that has said nothing of it yet."""
+        return self._describe(site, source, b"{}", now)
+
     async def list_sites(self) -> list[str]:
         """Return the sites where some source is paced, quarantined, narrowed or warmed up."""
         keys = [make_key(shard, "judged") for shard in range(SHARDS)]
@@ -209,26 +224,63 @@ class Standings:
             why=record.why,
             quarantine=None if quarantine is None else _open_quarantine(quarantine),
             warmup=self._find_day(source, record, now),
+            pace_opens=_find_opening(record, now),
         )
 
     def _find_day(self, source: str, record: _Record, now: float) -> WarmDay | None:
         warmup = self._warmups.get(source)
         if warmup is None:
             return None
-        days = len(warmup.days)
-        day = record.d or 1
-        today = int(now // DAY)
+        days, today = warmup.days, int(now // DAY)
+        day, used, spoilt = _roll_day(record, warmup, today)
+        then = max(1, min(day, len(days)) - 1) if spoilt else day + 1
         return WarmDay(
-            day=min(day, days + 1),
-            days=days,
-            allowance=warmup.days[day - 1] if day <= days else None,
-            used=int(record.u) if record.y == today else 0,
+            day=min(day, len(days) + 1),
+            days=len(days),
+            allowance=days[day - 1] if day <= len(days) else None,
+            used=used,
             next_day=float((today + 1) * DAY),
+            next_allowance=days[then - 1] if then <= len(days) else None,
         )
 
 
+def _roll_day(record: _Record, warmup: Warmup, today: int) -> tuple[int, int, bool]:
+    """Return the day of a warm-up, what it has used, and whether it is spoilt.
+
+    As ``roll_day`` of scripts/gate/_standing.lua has it. A record says what was so when it was written,
+    and of a source that has sent nothing today that was another day.
+    """
+    if record.d is None:
+        return 1, 0, False
+    if record.y >= today:
+        return record.d, int(record.u), record.bad
+    day, last = record.d, len(warmup.days)
+    if day <= last and record.u * 2 >= warmup.days[day - 1]:
+        is_good = not record.bad and record.ba <= warmup.spoilt * (record.de + record.ba)
+        day += is_good
+    if record.bad:
+        day = max(1, min(day, last) - 1)
+    with_mail = record.y if record.u > 0 or record.yl is None else record.yl
+    idle, forgiven = today - 1 - with_mail, int(warmup.idle // DAY)
+    if idle > forgiven:
+        before = forgiven if record.yi is None else record.yi
+        day = max(1, min(day, last + 1) - (idle - before))
+    return day, 0, False
+
+
+def _find_opening(record: _Record, now: float) -> float:
+    """Return when the bucket of a pace holds a delivery again, 0 if it does: ``open_pace``, there."""
+    if record.p is None:
+        return 0.0
+    burst = max(1.0, record.p / 2)
+    filled = record.ka / 1000 or now
+    left = burst if record.tk is None else record.tk
+    left = min(burst, left + max(0.0, now - filled) * record.p)
+    return 0.0 if left >= 1 - 1e-6 else max(now, filled) + (1 - left) / record.p
+
+
 def _open_quarantine(record: _Quarantine) -> Quarantine:
-    return Quarantine(record.u / 1000, record.n, record.w, record.ok)
+    return Quarantine(record.u / 1000, record.n, record.w, record.ok, record.pl / 1000)
 
 
 def find_warmups(config: Config) -> dict[str, Warmup]:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 _WIDEST = 30  # a column of names
 _NARROWEST = 100  # of what goes into a pipe or a file
+_LONGEST = 160  # characters of what a host said, in a line that says more
 
 
 def open_console() -> Console:
@@ -52,9 +53,19 @@ def keep_printable(text: str) -> str:
 
 
 def add_row(table: Table, *cells: object) -> None:
-    """Add a row; what strangers have named is no markup."""
-    texts = (f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in cells)
-    table.add_row(*(Text(keep_printable(text)) for text in texts))
+    """Add a row; what strangers have named is no markup. A list is a cell of several lines."""
+    table.add_row(*map(_fill_cell, cells))
+
+
+def _fill_cell(cell: object) -> Text:
+    if isinstance(cell, list):
+        return Text("\n".join(keep_printable(str(line)) for line in cell))
+    return Text(keep_printable(f"{cell:,}" if isinstance(cell, int) else str(cell)))
+
+
+def shorten(text: str) -> str:
+    """Return what somebody has said, without its end when it is longer than anybody reads."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def format_span(seconds: float) -> str:

@@ -8,11 +8,17 @@ from relay.store.gateview import Gate, GateView, Left
 from relay.store.keys import NOWHERE, SHUT, Lane, Queue, read_lane
 from relay.store.queue import Store
 from relay.store.share import Shares, State
+from relay.store.standing import Standing, Standings
 from relay.store.suspension import Suspension, Suspensions
 from workers.berth import make_limits
 from workers.cli.page import format_span, format_time
+from workers.cli.standing import add_why, format_pace, tell_probes, tell_quarantine
 from workers.share import slow_down
 from workers.site import Sites
+
+_SHUT_OUT = frozenset({"quarantine", "probe"})
+# Words for what receivers' answers have brought about. It may last longer than a delivery's own wait.
+_STANDING = _SHUT_OUT | {"throttled", "warm-up", "pace", "tenant put off"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,9 @@ class Situation:
     gates: dict[str, Gate]
     tenants: dict[str, Left]
     shares: dict[str, State] = field(default_factory=dict)  # of all tenants
+    standings: dict[tuple[str, str], Standing] = field(default_factory=dict)  # by site and source
+    # By site: tenants that it has put off, until when (seconds since 1970), and why.
+    put_off: dict[str, dict[str, tuple[float, str]]] = field(default_factory=dict)
 
     # -- who may send -------------------------------------------------------------------------
 
@@ -90,7 +99,7 @@ class Situation:
             return stop
         if site in self.gates:
             reason = self._explain_gates(queue, self._find_pool(queue.tenant), site)
-            if reason.word == "rest":
+            if reason.word == "rest" or _outlasts(reason, due):
                 return reason
         return Reason("due", f"next attempt {self.tell(due)}", due)
 
@@ -116,11 +125,14 @@ class Situation:
         gate = self.gates.get(site)
         if gate is None:
             return Reason("ready", "could go now", self.now)
-        closed = [
-            self._explain_source(gate, name) for name in self.list_members(pool, queue.source)
-        ]
-        if closed and all(closed):
-            return _first([reason for reason in closed if reason])
+        if queue.tenant in self.put_off.get(site, {}):
+            until, why = self.put_off[site][queue.tenant]
+            text = f"{site} has put tenant {queue.tenant} off until {self._tell_until(until)}"
+            return Reason("tenant put off", add_why(text, why), until)
+        found = [self._explain_source(gate, name) for name in self.list_members(pool, queue.source)]
+        closed = [reason for reason in found if reason]
+        if closed and len(closed) == len(found):
+            return _join(closed, site)
         tenant = self.tenants.get(queue.tenant)
         if tenant is not None and tenant.count < 1:
             share = self.shares.get(queue.tenant)
@@ -152,9 +164,40 @@ class Situation:
             return Reason(
                 "rest", f"{text}{times}; it is tried again {self.tell(rest.until)}", rest.until
             )
+        standing = self._explain_standing(gate.site, source)
+        if standing is not None:
+            return standing
         left = gate.source_left.get(source)
         if left is not None and left.count < 1:
             return self._wait("source rate", f"rate of source {source} there is used up", left)
+        return None
+
+    def _explain_standing(self, site: str, source: str) -> Reason | None:
+        """Tell what a source's standing at a site does not allow: the gate's order, and words."""
+        one = self.standings.get((site, source))
+        if one is None:
+            return None
+        name = f"source {source}"
+        if (shut := one.quarantine) is not None:
+            if shut.until > self.now:
+                text = tell_quarantine(shut, self.now, at=site)
+                return Reason("quarantine", f"{name} is {text}", shut.until)
+            if shut.probe_until > self.now:
+                text = f"{name} is probed at {site}, a message at a time"
+                return Reason(
+                    "probe", f"{text}: {tell_probes(shut, self.config)}", shut.probe_until
+                )
+        if one.rests_until > self.now:
+            text = f"{name} was throttled at {site}: silent for"
+            text = f"{text} {format_span(one.rests_until - self.now)}"
+            return Reason("throttled", add_why(text, one.why), one.rests_until)
+        day = one.warmup
+        if day is not None and day.allowance is not None and day.used >= day.allowance:
+            text = f"warm-up of {name} at {site}: today's {day.allowance:,} are used"
+            return Reason("warm-up", f"{text}, next {self.tell(day.next_day)}", day.next_day)
+        if one.pace_opens > self.now:
+            text = f"pace {format_pace(one.pace)} of {name} at {site} is used up"
+            return Reason("pace", f"{text}; opens {self.tell(one.pace_opens)}", one.pace_opens)
         return None
 
     def _wait(self, word: str, text: str, left: Left) -> Reason:
@@ -174,6 +217,9 @@ class Situation:
         at = f", at {format_time(moment)}" if span >= 3600 else ""
         return f"in {format_span(span)}{at}"
 
+    def _tell_until(self, moment: float) -> str:
+        return f"{format_time(moment)} (in {format_span(moment - self.now)})"
+
 
 async def read_situation(
     store: Store, config: Config, *, sites: Iterable[str] = (), tenants: Iterable[str] = ()
@@ -190,6 +236,8 @@ async def read_situation(
     ]
     sources = [source.name for source in config.source]
     shares = await _read_shares(store, config)
+    standings = Standings(store.link, config)
+    names = [one.site for one in limits]
     rates = _find_rates(config, set(tenants), shares)
     return Situation(
         config=config,
@@ -200,6 +248,8 @@ async def read_situation(
         gates=await view.read(limits, sources, list(config.pool)),
         tenants={name: await view.read_tenant(name, rate) for name, rate in rates.items()},
         shares=shares,
+        standings=await standings.read(names, now),
+        put_off={name: await standings.read_put_off(name, now) for name in names},
     )
 
 
@@ -220,6 +270,20 @@ def _find_rates(
         if share.state == "slow":
             rates[name] = slow_down(rates.get(name, ()), slow)
     return rates
+
+
+def _outlasts(reason: Reason, due: float) -> bool:
+    """Tell whether a standing keeps mail for longer than until it is due."""
+    return reason.word in _STANDING and reason.opens is not None and reason.opens > due
+
+
+def _join(closed: Sequence[Reason], site: str) -> Reason:
+    """Return why none of several sources sends: of the one that does so first."""
+    first = _first(closed)
+    if all(reason.word in _SHUT_OUT for reason in closed):
+        text = f"all sources are quarantined at {site}: mail waits, nothing is sent anyway"
+        return Reason(first.word, f"{text}; first, {first.text}", first.opens)
+    return first
 
 
 def _first(reasons: Sequence[Reason]) -> Reason:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import trio
@@ -14,6 +15,7 @@ from workers.cli.backlog import Backlog, read_backlog
 from workers.cli.page import add_row, format_count, format_span, make_table, open_console
 from workers.cli.reason import Situation, read_situation
 from workers.cli.selection import Selection
+from workers.cli.standing import add_why, describe, format_pace, format_score, tell_warmup
 
 _SHOWN = 20
 
@@ -52,6 +54,7 @@ async def _read(config: Config, wanted: str, limit: int) -> dict[str, Any]:
         shown = names[:limit]
         situation = await read_situation(store, config, sites=shown)
         return {
+            "now": situation.now,
             "sites": [_describe(situation, name, queued.get(name, [])) for name in shown],
             "not_shown": len(names) - len(shown),
         }
@@ -65,6 +68,11 @@ def _describe(situation: Situation, name: str, queues: list[Backlog]) -> dict[st
         one.source: situation.describe(one).text
         for one in situation.suspended
         if one.site == name and one.source
+    }
+    standings = {
+        source: describe(one, situation.config, now)
+        for (site, source), one in situation.standings.items()
+        if site == name
     }
     return {
         "name": name,
@@ -87,8 +95,13 @@ def _describe(situation: Situation, name: str, queues: list[Backlog]) -> dict[st
                 "failures": gate.rests[source].failures if source in gate.rests else 0,
                 "turn_waits": round(now - gate.owed[source], 1) if source in gate.owed else None,
                 "suspended": suspended.get(source, ""),
+                "standing": standings.get(source),
             }
             for source, count in gate.connections.items()
+        },
+        "put_off": {
+            tenant: {"until": until, "why": why}
+            for tenant, (until, why) in situation.put_off[name].items()
         },
     }
 
@@ -116,21 +129,30 @@ def _show(state: dict[str, Any]) -> None:
         left = "-" if row["rate_left"] is None else f"{row['rate_left']:,}"
         add_row(
             table, row["name"], row["queued"], row["queues"], connections,
-            _shorten(row["rates"]) or "-", left, _tell(row),
+            _shorten(row["rates"]) or "-", left, _tell(row, state["now"]),
         )  # fmt: skip
     console.print(table)
     if state["not_shown"]:
         console.print(f"\n{format_count(state['not_shown'], 'site')} more: --limit, --site")
 
 
-def _tell(row: dict[str, Any]) -> str:
+def _tell(row: dict[str, Any], now: float) -> list[str]:
+    """Return the lines about a site's sources, and about tenants that it does not want now."""
+    lines = [f"{name} {_tell_source(one, now)}" for name, one in row["sources"].items()]
     if row["suspended"]:
-        return str(row["suspended"])
-    return "\n".join(f"{name} {_tell_source(one)}" for name, one in row["sources"].items())
+        lines = [row["suspended"]]
+    for tenant, one in row["put_off"].items():
+        text = f"tenant {tenant} put off for {format_span(one['until'] - now)}"
+        lines.append(add_why(text, one["why"]))
+    return lines
 
 
-def _tell_source(one: dict[str, Any]) -> str:
-    words = [f"{one['connections']}/{one['connection_limit']} conns"]
+def _tell_source(one: dict[str, Any], now: float) -> str:
+    standing = one["standing"]
+    most = one["connection_limit"]
+    if standing is not None and standing["connections"] is not None:
+        most = min(most, standing["connections"])
+    words = [f"{one['connections']}/{most} conns"]
     if one["suspended"]:
         words.append(one["suspended"])
     if one["rest"] is not None:
@@ -140,7 +162,19 @@ def _tell_source(one: dict[str, Any]) -> str:
         words.append(f"{one['rate_left']} left of {_shorten(one['rates'])}")
     if one["turn_waits"] is not None:
         words.append(f"its turn waits {format_span(one['turn_waits'])}")
+    if standing is not None:
+        words += _tell_standing(standing, now)
     return ", ".join(words)
+
+
+def _tell_standing(one: dict[str, Any], now: float) -> Iterator[str]:
+    yield f"score {format_score(one['score'], one['evidence'])}"
+    if one["pace"] is not None:
+        yield f"pace {format_pace(one['pace'])}"
+    if one["warmup"] is not None and one["warmup"]["allowance"] is not None:
+        yield tell_warmup(one["warmup"], now)
+    if one["state"] not in ("good", "new"):
+        yield one["text"]
 
 
 def _shorten(rates: list[str]) -> str:
