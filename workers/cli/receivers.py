@@ -109,7 +109,7 @@ def format_line(hosts: Sequence[Host], elapsed: float) -> str:
 def open_display(console: Console, hosts: Sequence[Host]) -> Iterator[_Show]:
     """Yield a function that shows what is there now; its argument is the time since the start."""
     if console.is_terminal and not console.is_dumb_terminal:
-        with Live(console=console, auto_refresh=False) as live:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
             yield lambda elapsed: live.update(render(hosts, elapsed), refresh=True)
     else:
         yield lambda elapsed: console.print(format_line(hosts, elapsed), soft_wrap=True)

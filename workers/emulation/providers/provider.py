@@ -317,7 +317,7 @@ class Visit:
             books.without_tls += 1
             return self._refuse(provider.say("tls-required", self.address))
         most = provider.profile.messages_per_connection
-        if most and self._counted and self._messages >= most:
+        if most and self._messages >= most:
             books.over_connection += 1
             return self._refuse(provider.say("messages-per-connection", self.address))
         if refusal := provider.take_mail(self.address):

@@ -8,6 +8,8 @@ import pytest
 import trio
 import trio.testing
 
+from relay.feedback.arf import Abuse
+from relay.feedback.report import read_report
 from relay.net.connect import connect
 from relay.net.stream import Stream
 from tests.kit.inbox import Inbox
@@ -239,6 +241,11 @@ async def test_complaints_arrive_as_arf(premises: Premises) -> None:
             nursery.cancel_scope.cancel()
 
     content, recipients = mailbox.taken[0]
+    abuse = read_report(content)  # as the gateway would understand it
+    assert isinstance(abuse, Abuse)
+    assert (abuse.kind, abuse.source_ip) == ("abuse", "127.0.0.11")
+    assert (abuse.mail_from, abuse.recipients) == ("a@acme.test", ("b@big.test",))
+    assert b"Message-ID: <m1@acme.test>" in abuse.original
     assert recipients == [b"fbl@feedback.test"]
     report = email.message_from_bytes(content)
     assert report.get_content_type() == "multipart/report"

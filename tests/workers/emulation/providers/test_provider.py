@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.kit.receivers import A, B, Play, code_of
 
+DAY = 86400
 ESCALATION = {"penalty": "60s", "factor": 2.0, "maximum": "10m", "grace": "5s"}
 
 
@@ -324,9 +325,20 @@ def test_a_few_complaints_are_nothing() -> None:
     assert play.send() == 250
 
 
+def test_complaints_of_long_ago_do_not_add_up() -> None:
+    play = Play(
+        complaints={"share": 1.0, "delay": 0}, block={"complaint_share": 0.03, "at_least": 10}
+    )
+    for _ in range(5):
+        play.burst(6)
+        play.clock.now += 4 * DAY
+    assert not play.provider.limits(A).blocked_until
+    play.burst(10)
+    assert play.provider.limits(A).blocked_until
+
+
 # -- allowances
 
-DAY = 86400
 ALLOWANCE = {"first": 100, "maximum": 1000, "growth": 2.0, "shrink": 0.5, "idle": "10d"}
 
 
@@ -407,8 +419,9 @@ def test_only_messages_that_were_taken_count_for_the_day() -> None:
     visit = play.provider.visit(A)
     visit.mail(b"a@acme.test")
     play.clock.now += DAY
+    play.send()
     visit.close()  # it began yesterday, and is none of today's
-    assert play.provider.limits(A).allowance_left == 100
+    assert play.provider.limits(A).allowance_left == 99
 
 
 # -- all together
