@@ -14,7 +14,7 @@ next look at the tenant still says what holds.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import trio
 
@@ -23,7 +23,7 @@ from relay.errors import StoreError, StoreUnavailable
 from relay.events import EventLog, encode_event
 from relay.model import Disposition, Outcome
 from relay.store.link import Link
-from relay.store.share import NONE, Counts, Shares, State
+from relay.store.share import NONE, Counts, Shares, State, batch
 
 _log = logging.getLogger("outgate.worker")
 
@@ -99,18 +99,21 @@ class TenantShares:
         must not be held for what was counted twice.
         """
         counted, self._counted = self._counted, {}
-        while counted:
-            tenant, sums = counted.popitem()
-            counts = Counts(*sums)
+        for names in batch(list(counted)):
+            counts = {name: Counts(*counted.pop(name)) for name in names}
             try:
-                state = await self._shares.add(tenant, counts)
+                states = await self._shares.add_all(counts)
             except StoreUnavailable as error:
+                self._take_back(counted)
                 if not error.executed:
-                    counted[tenant] = sums
-                for name, left in counted.items():
-                    self._count(name, Counts(*left))
+                    self._take_back(counts)
                 raise
-            self._see(tenant, state)
+            for name, state in states.items():
+                self._see(name, state)
+
+    def _take_back(self, counted: Mapping[str, Sequence[int]]) -> None:
+        for name, sums in counted.items():
+            self._count(name, Counts(*sums))
 
     async def read(self) -> None:
         """Mirror how all tenants stand. Raises StoreUnavailable and StoreError."""

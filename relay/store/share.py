@@ -12,7 +12,7 @@ or an operator forgets it (``clear``; `outgate resume --tenant`).
 If a worker dies with counts that it has not added yet, a few seconds of them are lost.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -69,6 +69,10 @@ class Shares:
         """Count, and return what follows."""
         return (await self._ask({tenant: counts}, decides=True))[tenant]
 
+    async def add_all(self, counts: Mapping[str, Counts]) -> dict[str, State]:
+        """Count for several tenants. For those of one ``batch`` it is all or nothing."""
+        return await self._ask(counts, decides=True)
+
     async def settle(self, tenants: Iterable[str]) -> dict[str, State]:
         """Return what follows for tenants now: as the window slides, a state may end."""
         return await self._ask(dict.fromkeys(tenants, NONE), decides=True)
@@ -83,17 +87,11 @@ class Shares:
         await self._link.call("PUBLISH", WAKE_CHANNEL, "suspensions")
 
     async def _ask(self, counts: Mapping[str, Counts], *, decides: bool) -> dict[str, State]:
-        """Ask for all at once: a call for each shard, or for each hundred tenants of one."""
-        shards: dict[int, list[str]] = {}
-        for tenant in counts:
-            shards.setdefault(find_shard(tenant), []).append(tenant)
+        head = self._write_settings(decides)
         calls: list[tuple[list[str], Pending]] = []
-        for names in shards.values():
-            for first in range(0, len(names), _BATCH):
-                some = names[first : first + _BATCH]
-                arguments = [part for name in some for part in (name, *counts[name])]
-                head = self._write_settings(decides)
-                calls.append((some, self._link.start("share", _key(some[0]), *head, *arguments)))
+        for some in batch(counts):
+            arguments = [part for name in some for part in (name, *counts[name])]
+            calls.append((some, self._link.start("share", _key(some[0]), *head, *arguments)))
         states = {}
         for some, pending in calls:
             for name, reply in zip(some, await pending.wait(), strict=True):
@@ -118,6 +116,16 @@ class Shares:
             if state:
                 reason += f": {_WORDS[state]} at {_spell_share(float(limit))}"
         return State(state, reason, since / 1000, Counts(*counts), bool(changed))
+
+
+def batch(tenants: Iterable[str]) -> Iterator[list[str]]:
+    """Divide tenants up into those that one call is about: of one shard, a hundred at most."""
+    shards: dict[int, list[str]] = {}
+    for tenant in tenants:
+        shards.setdefault(find_shard(tenant), []).append(tenant)
+    for names in shards.values():
+        for first in range(0, len(names), _BATCH):
+            yield names[first : first + _BATCH]
 
 
 def _key(tenant: str) -> str:

@@ -1,7 +1,7 @@
 """What a worker counts of its tenants, mirrors and enforces."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from relay.events import EventLog, decode_event
 from relay.model import Disposition, Outcome
 from relay.store.keys import find_shard, make_key
 from relay.store.link import Link
-from relay.store.share import Counts, Shares
+from relay.store.share import Counts, Shares, State
 from tests.kit.peer import open_host
 from tests.kit.redis import Server
 from tests.kit.works import make_config, open_works
@@ -182,15 +182,15 @@ async def test_nothing_is_counted_twice(shares: TenantShares, link: Link, config
 async def test_what_was_not_sent_is_kept_and_what_may_have_arrived_is_not(
     shares: TenantShares, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, tries = Shares.add, []
+    add, tries = Shares.add_all, []
 
-    async def fail(self: Shares, tenant: str, counts: Counts) -> object:
-        tries.append(tenant)
+    async def fail(self: Shares, counts: Mapping[str, Counts]) -> dict[str, State]:
+        tries.append(dict(counts))
         if len(tries) in (1, 3):
             raise StoreUnavailable("gone", executed=len(tries) == 3)
-        return await add(self, tenant, counts)
+        return await add(self, counts)
 
-    monkeypatch.setattr(Shares, "add", fail)
+    monkeypatch.setattr(Shares, "add_all", fail)
     note(shares, 5, tenant="one")
     note(shares, 5, tenant="two")
     with pytest.raises(StoreUnavailable):
@@ -199,7 +199,7 @@ async def test_what_was_not_sent_is_kept_and_what_may_have_arrived_is_not(
     with pytest.raises(StoreUnavailable):
         await shares.flush()  # one is added; of the other nobody knows
     await shares.flush()
-    assert len(tries) == 3
+    assert tries == [{"one": Counts(5)}, {"two": Counts(6)}, {"one": Counts(5)}]
 
 
 async def test_off_is_off(link: Link, log: EventLog, tmp_path: Path) -> None:
