@@ -12,6 +12,7 @@ enhanced code's where there is no other; a text alone never is.
 """
 
 import functools
+from typing import NamedTuple
 
 import msgspec
 import re2  # type: ignore[import-untyped]
@@ -29,36 +30,48 @@ class _Rule:
     """A rule with its conditions in the form in which they are asked."""
 
     __slots__ = (
-        "_also", "_codes", "_commands", "_family", "_only_there", "_readings", "_status", "_text",
+        "_also", "_codes", "_commands", "_family", "_only_there", "_readings", "_status",
     )  # fmt: skip
 
-    def __init__(self, written: Written, text: dict[int, Wording], also: list[Wording]) -> None:
+    def __init__(self, written: Written) -> None:
         self._family = written.provider
         self._only_there = written.only_there
         self._codes = written.codes
         self._status = frozenset(written.status)
         self._commands = frozenset(written.commands)
-        self._text = text  # by the numbers of the patterns
-        self._also = also
+        self._also = [Wording(pattern) for pattern in written.also]
         self._readings = tuple(_make_reading(written, permanent=final) for final in (False, True))
 
-    def fits(self, code: str, status: str, command: str, family: str) -> bool:
-        """Tell whether all holds that is not about the text."""
+    def fits(self, asked: "_Asked") -> bool:
+        """Tell whether all holds but ``text``."""
         return (
-            (not self._family or self._family == family or not (family or self._only_there))
-            and (not self._codes or code.startswith(self._codes))
-            and (not self._status or status in self._status or _widen(status) in self._status)
-            and (not self._commands or not command or command in self._commands)
+            (
+                not self._family
+                or self._family == asked.family
+                or not (asked.family or self._only_there)
+            )
+            and (not self._codes or asked.code.startswith(self._codes))
+            and (
+                not self._status
+                or asked.subject in self._status
+                or _widen(asked.subject) in self._status
+            )
+            and (not self._commands or not asked.command or asked.command in self._commands)
+            and (not self._also or any(one.is_in(asked.text) for one in self._also))
         )
-
-    def is_in(self, text: bytes, possible: list[int]) -> bool:
-        """Tell whether the text says it. ``possible``: the patterns whose words are all there."""
-        if self._text and not any(self._text[number].is_in(text) for number in possible):
-            return False
-        return not self._also or any(one.is_in(text) for one in self._also)
 
     def read(self, permanent: bool) -> Reading:
         return self._readings[permanent]
+
+
+class _Asked(NamedTuple):
+    """A reply in the form in which rules look at it."""
+
+    code: str  # digits, or ""
+    subject: str  # the enhanced code without its class, or ""
+    text: bytes
+    family: str
+    command: str
 
 
 def _make_reading(written: Written, *, permanent: bool) -> Reading:
@@ -81,57 +94,60 @@ class Classifier:
         """Raises ValueError when a pattern is none of RE2's."""
         self._families: Families = index_families(book)
         self._words = re2.Filter()
-        self._rules: list[_Rule] = []
-        self._owners: list[int] = []  # by the number of a pattern: the rule
-        # Rules without text, by the enhanced code that they want; "": by none.
+        # What is tried, in order: a rule and one of its patterns, None for a rule without.
+        self._tries: list[tuple[_Rule, Wording | None]] = []
+        self._places: list[int] = []  # among the tries, by a pattern's number
+        # The same for rules without a pattern, by the enhanced code that they want; "": by none.
         self._bare: dict[str, list[int]] = {}
-        for place, written in enumerate(book.rule):
-            text = {self._add(one, place): Wording(one) for one in written.text}
-            self._rules.append(_Rule(written, text, [Wording(one) for one in written.also]))
-            for status in () if text else written.status or ("",):
-                self._bare.setdefault(status, []).append(place)
+        for written in book.rule:
+            self._add(written)
         self._words.Compile()
-        self._nothing = _Rule(_NOTHING, {}, [])
+        self._nothing = _Rule(_NOTHING)
 
-    def _add(self, pattern: str, place: int) -> int:
-        """Make a pattern's words known; return its number."""
-        self._owners.append(place)
-        try:
-            number: int = self._words.Add(pattern, make_options())
-        except re2.error:
-            raise ValueError(f"no pattern of RE2's: {pattern}") from None
-        return number
+    def _add(self, written: Written) -> None:
+        rule = _Rule(written)
+        for pattern in written.text:
+            wording = Wording(pattern)
+            self._words.Add(pattern, make_options())
+            self._places.append(len(self._tries))
+            self._tries.append((rule, wording))
+        if not written.text:
+            for status in written.status or ("",):
+                self._bare.setdefault(status, []).append(len(self._tries))
+            self._tries.append((rule, None))
 
     def read(self, code: int, status: str, text: str, provider: str, command: str) -> Reading:
         """Return what a reply says. Never raises."""
-        subject = status.partition(".")[2]
-        digits = f"{code:d}" if code > 0 else ""
-        family = self._families.find(provider)
-        searched = _prepare(text)
-        possible = self._find_possible(searched, subject)
-        decided = self._nothing
-        for place in sorted(possible):
-            rule = self._rules[place]
-            if rule.fits(digits, subject, command, family) and rule.is_in(
-                searched, possible[place]
-            ):
-                decided = rule
-                break
-        reading = decided.read(_is_permanent(code, status))
+        asked = _Asked(
+            f"{code:d}" if code > 0 else "",
+            status.partition(".")[2],
+            _prepare(text),
+            self._families.find(provider),
+            command,
+        )
+        reading = self._decide(asked).read(_is_permanent(code, status))
         if reading.action is Action.BOUNCE and (command in _OPENING or code == 503):
             # A session was refused: that says nothing of a message, which waits.
             return msgspec.structs.replace(reading, action=Action.RETRY)
         return reading
 
-    def _find_possible(self, text: bytes, subject: str) -> dict[int, list[int]]:
-        """Return the rules that may fit, with the patterns that may be found."""
-        possible: dict[int, list[int]] = {}
-        for number in self._words.Match(text, potential=True) or ():
-            possible.setdefault(self._owners[number], []).append(number)
-        for status in ("", subject, _widen(subject)) if subject else ("",):
-            for place in self._bare.get(status, ()):
-                possible[place] = []
-        return possible
+    def _decide(self, asked: _Asked) -> _Rule:
+        """Return the first rule that fits."""
+        for place in self._find_possible(asked):
+            rule, wording = self._tries[place]
+            if rule.fits(asked) and (wording is None or wording.is_in(asked.text)):
+                return rule
+        return self._nothing
+
+    def _find_possible(self, asked: _Asked) -> list[int]:
+        """Return the places of what may fit, in order."""
+        found = [self._places[n] for n in self._words.Match(asked.text, potential=True) or ()]
+        found += self._bare.get("", ())
+        if asked.subject:
+            found += self._bare.get(asked.subject, ())
+            found += self._bare.get(_widen(asked.subject), ())
+        found.sort()
+        return found
 
 
 def _prepare(text: str) -> bytes:
