@@ -41,6 +41,25 @@ What comes back later, to a mailbox domain of ours (``feedback.domains``):
     counted     false: not for the first time, or about nothing that we know (``text``)
     status, text, reporter      what the host said that gave up; which program, or host, reports
 
+What regular checks find of our own sources, when it is another than before (``suspended`` and ``resumed``
+also come with ``who`` "doctor"):
+
+    event       check
+    source, check                      ptr ehlo dnsbl spf
+    level, was                         ok notice warning error; was "": it is the first look
+    text                               what was found
+
+What receivers' answers do to a source at a site (relay/store/DESIGN.md, Reputation):
+
+    event       slowed                 its pace falls (before, pace: deliveries/s), after ``wait`` s of silence
+                unpaced                its pace is above what is configured, and forgotten
+                narrowed               fewer connections (before, connections)
+                quarantined            it sends nothing there (until, count: how often, score)
+                released               it was probed, and sends again (pace, score)
+                put_off                a tenant sends nothing there for ``wait`` s, from any source
+                all-quarantined        no source of ``pool`` may send there: its mail waits
+    site, source, tenant, text         where, who, and what was said
+
 A certificate of the ingress is none of a message's. Each process tells for itself:
 
     event       certificate-loaded     at the start, and when new files took the place of the old

@@ -24,6 +24,9 @@ def find_reputation_problems(config: Config) -> Iterator[str]:
             yield f"{path}: expected a domain, got {domain!r}"
         elif domain in ours:
             yield f"{path}: {domain} is a tenant's; complaints need a domain of their own"
+    if not 1024 <= config.feedback.max_message <= 16 << 20:
+        most = config.feedback.max_message
+        yield f"feedback.max_message: expected 1 KiB to 16 MiB, got {most}"
     for number, zone in enumerate(config.checks.dnsbl):
         if not DOMAIN.fullmatch(zone.lower()):
             yield f"checks.dnsbl[{number}]: expected a zone, got {zone!r}"

@@ -22,6 +22,7 @@ from relay.store.link import Link, Part, Pending, Reply, make_pool, open_connect
 from relay.store.scripts import make_scripts
 
 _READ_OCTETS = 64 * 1024
+_TIMEOUT = 10.0  # s
 _CLOCK = "  return tonumber(string.match(KEYS[2], '%d+$'))\n"
 _SCRIPTS = make_scripts(clock=_CLOCK, overheard=True)
 
@@ -96,3 +97,16 @@ class StillLink(Link):
     async def aclose(self) -> None:
         """Close the connection."""
         self.close()
+
+
+def keep_nothing(url: str) -> None:
+    """Let a server of ours keep nothing on disk: what it holds is a play. Blocks.
+
+    Raises redis.RedisError, OSError.
+    """
+    connection = open_connection(make_pool(url, _TIMEOUT), {})
+    try:
+        connection.send_command("CONFIG", "SET", "appendonly", "no")
+        connection.read_response()
+    finally:
+        connection.disconnect()

@@ -17,6 +17,7 @@ _ROOT = Path(__file__).parents[2]
 # Everything else has its default, [store] durability and fsync included.
 _CONFIG = """\
 state_dir = "state"
+checks.interval = 0
 [store]
 {store}
 [ingress]

@@ -51,7 +51,7 @@ def _write(
     addresses: Mapping[str, str],
     delivery: Mapping[str, Any],
 ) -> str:
-    lines = ['state_dir = "state"', f"store.url = {json.dumps(server.url)}"]
+    lines = ['state_dir = "state"', "checks.interval = 0", f"store.url = {json.dumps(server.url)}"]
     lines += ["[delivery]"]
     lines += [f"{key} = {json.dumps(value)}" for key, value in delivery.items()]
     lines += ["[[tenant]]", 'name = "acme"', 'domains = ["acme.example"]']

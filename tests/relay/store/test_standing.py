@@ -297,6 +297,22 @@ async def test_others_take_all_its_turns(stage: Stage) -> None:
     assert [grant.count for grant in grants] == [0, 1000]
 
 
+async def test_who_was_shut_out_has_no_claim_on_what_it_missed(stage: Stage) -> None:
+    """In quarantine, or suspended and so not among those that are alive."""
+    grants = (await stage.ask("a", "b", backlog=10)).grants
+    assert [grant.count for grant in grants] == [5, 5]
+    await stage.hear("a", blocked=1)
+    assert (await stage.ask("a", "b", backlog=400)).grants[1].count == 400
+    await stage.pass_by(1801)
+    assert [g.count for g in (await stage.ask("a", "b", backlog=10)).grants] == [1, 9]
+    await stage.standings.report(SITE, [Report("a", delivered=5)])
+    await stage.pass_by(600)
+    for _ in range(400):
+        await stage.ask("b", backlog=1)
+    grants = (await stage.ask("a", "b", backlog=20)).grants
+    assert grants[1].count >= 9
+
+
 async def test_it_leaves_by_probing(stage: Stage) -> None:
     await stage.hear(delivered=100)
     await stage.hear(blocked=1)
@@ -465,6 +481,89 @@ async def test_no_sequence_exceeds_an_allowance(
             if night:
                 await stage.to_midnight()
         await link.aclose()
+
+
+NIGHTS = st.tuples(
+    st.integers(0, 45), st.sampled_from(["", "throttled", "blocked"]), st.integers(1, 6)
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(days=st.lists(NIGHTS, min_size=1, max_size=12))
+async def test_what_is_shown_of_a_new_day_is_what_the_gate_finds(
+    shared_server: Server, days: list[tuple[int, str, int]]
+) -> None:
+    """A record says how it was when it was written; what is shown of it is as the script will have it."""
+    shared_server.fresh()
+    with pytest.MonkeyPatch.context() as patch:
+        use_virtual_time(patch)
+        link = Link(shared_server.url, timeout=10)
+        clock = Clock(link)
+        await clock.set(clock.now)
+        stage = Stage(link, clock)
+        for room, bad, nights in days:
+            sent = await stage.count("new", room=room)
+            await stage.hear("new", delivered=sent, **{bad: 1} if bad else {})
+            today = (await stage.see("new")).warmup
+            for _ in range(nights):
+                await stage.to_midnight()
+            shown = (await stage.see("new")).warmup
+            await stage.hear("new")  # rolls the day
+            assert shown == (await stage.see("new")).warmup
+            if nights == 1 and today and shown and today.used * 2 >= (today.allowance or 0):
+                is_as_said = shown.allowance == today.next_allowance
+                assert is_as_said or bad == "throttled"  # a bad day, by its share of throttles
+        await link.aclose()
+
+
+async def test_first_day_is_shown_before_anything_is_sent(stage: Stage) -> None:
+    now = stage.clock.now / 1000
+
+    first = stage.standings.begin(SITE, "new", now)
+
+    assert (first.score, first.evidence, first.quarantine) == (0.5, 0, None)
+    assert first.warmup is not None
+    assert (first.warmup.day, first.warmup.allowance, first.warmup.used) == (1, 10, 0)
+    assert first.warmup.next_allowance == 20
+    assert first.warmup.next_day % DAY == 0
+    assert 0 < first.warmup.next_day - now <= DAY
+    assert stage.standings.begin(SITE, "a", now).warmup is None
+
+
+async def test_pace_that_is_used_up_is_shown_to_open_when_the_gate_lets_one_go(
+    stage: Stage,
+) -> None:
+    await stage.hear(throttled=1)
+    await stage.pass_by(2)  # the rest after it
+    while await stage.count():
+        pass
+
+    opens = (await stage.see()).pace_opens
+
+    await stage.clock.set(opens * 1000 - 50)
+    assert await stage.count() == 0
+    await stage.clock.set(opens * 1000 + 50)
+    assert (await stage.see()).pace_opens == 0
+    assert await stage.count() == 1
+
+
+async def test_a_probe_that_is_out_is_shown(stage: Stage) -> None:
+    await stage.hear(blocked=1, why="listed")
+    await stage.pass_by(1801)
+    quarantine = (await stage.see()).quarantine
+    assert quarantine is not None
+    assert quarantine.probe_until == 0
+
+    assert await stage.count() == 1
+
+    quarantine = (await stage.see()).quarantine
+    assert quarantine is not None
+    assert quarantine.probe_until == stage.clock.now / 1000 + 60
+    assert (quarantine.probed, quarantine.why) == (0, "listed")
 
 
 # -- tenants ----------------------------------------------------------------------------------

@@ -66,7 +66,9 @@ local function throttle(s, one)
   s.st = is_streak and (s.st or 0) + 1 or 1
   local before, reached = s.p, find_rate(s, now)
   if not s.p then
-    s.w = math.max(control.slowest, reached)
+    -- Nothing has gone through of late (a neighbour was throttled, or the first message): that is no pace
+    -- to go by, and the slowest would take a day to grow out of. If this is too much, it halves.
+    s.w = math.max(control.slowest, reached > 0.01 and reached or 1)
     s.p, s.k = s.w / 2, 1
     s.th = s.p
   elseif s.st == 1 then

@@ -123,7 +123,8 @@ for i = first_of_all, #ARGV, 3 do
   one.weight = tonumber(ARGV[i + 1]) * favour(standings[name])
   if one.time then
     latest = math.max(latest or one.time, one.time)
-    if not one.late and not one.is_back then first = math.min(first or one.time, one.time) end
+    one.is_shut = standings[name].q ~= nil
+    if not (one.late or one.is_back or one.is_shut) then first = math.min(first or one.time, one.time) end
   end
   total = total + one.weight
   everybody[#everybody + 1] = one
@@ -138,10 +139,21 @@ end
 for _, one in ipairs(everybody) do
   if not one.time then
     place(one, (first or latest or 0) + begin(one.name, one.weight))
-  elseif one.is_back then
+  elseif one.is_back or (one.is_shut and first and one.time < first) then
     place(one, math.max(one.time, first or latest))
   end
   if latest then one.time = math.max(one.time, latest - DEBT / total) end
+end
+
+-- Who is shut out (in quarantine, suspended, away) has no claim on what it misses, or it would have all
+-- the mail when it is back: just then it should have little.
+local is_here = {}
+for _, one in ipairs(everybody) do is_here[one.name] = true end
+for name, value in pairs(stored) do
+  local time = string.match(name, '^[#@!]') == nil and tonumber(value)
+  if time and first and time < first and not is_here[name] then
+    call('HSET', turns_here, name, string.format('%.6f', first))
+  end
 end
 
 -- How far the turns are dealt out: what a second brings is in sight, or whoever is a moment late
