@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from relay.config.schema import Config, Reputation, Warmup
-from relay.config.shapes import DOMAIN
+from relay.config.shapes import DOMAIN, NAME, write_key
 
 _MOST_DAYS = 365
 
@@ -12,11 +12,13 @@ def find_reputation_problems(config: Config) -> Iterator[str]:
     """Yield a line for each problem, with its path."""
     yield from _reputation(config.reputation)
     for name, warmup in config.warmup.items():
-        yield from _warmup(f"warmup.{name}", warmup)
+        if not NAME.fullmatch(name):
+            yield f"warmup.{write_key(name)}: expected a name of letters, digits, _ . -"
+        yield from _warmup(f"warmup.{write_key(name)}", warmup)
     for number, source in enumerate(config.source):
         if source.warmup not in ("", "default", *config.warmup):
-            known = ", ".join(["default", *config.warmup])
-            yield f"source[{number}].warmup: no [warmup.{source.warmup}]; there is {known}"
+            known = ", ".join(["default", *map(write_key, config.warmup)])
+            yield f"source[{number}].warmup: no [warmup] of that name; there is {known}"
     ours = {domain for tenant in config.tenant for domain in tenant.domains}
     for number, domain in enumerate(config.feedback.domains):
         path = f"feedback.domains[{number}]"

@@ -25,7 +25,7 @@ def _problems(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('warmup = "fast"', "source[0].warmup: no [warmup.fast]; there is default"),
+        ('warmup = "fast"', "source[0].warmup: no [warmup] of that name; there is default"),
         ("[reputation]\nfloor = 1.5", "reputation.floor: expected 0 to 1, got 1.5"),
         ("[reputation]\nquarantine = []", "reputation.quarantine: expected at least one duration"),
         ("[reputation]\nprobes = 0", "reputation.probes: expected at least 1, got 0"),
