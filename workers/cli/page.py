@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 _WIDEST = 30  # a column of names
-_NARROWEST = 100  # of what goes into a pipe or a file
+NARROW = 100  # columns; a terminal with fewer is a narrow one
 _LONGEST = 160  # characters of what a host said, in a line that says more
 
 
@@ -16,7 +16,7 @@ def open_console() -> Console:
     """Return the terminal; what is no terminal gets lines of a width that tables fit into."""
     console = Console(highlight=False, soft_wrap=False)
     if not console.is_terminal:
-        console.width = max(console.width, _NARROWEST)
+        console.width = max(console.width, NARROW)
     return console
 
 
@@ -24,20 +24,21 @@ def make_table(*columns: str, last: str = "") -> Table:
     """Return a table without lines.
 
     ``columns``: names, with ">" in front if they hold numbers; ``last``: a column of words, which
-    may take several lines.
+    may take several lines. On a narrow terminal names may, too, or there is no place for the words.
     """
+    narrow = open_console().width < NARROW
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
         right = name.startswith(">")
         table.add_column(
             name.lstrip(">"),
             justify="right" if right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
+            no_wrap=right or not narrow,
+            overflow="fold" if narrow else "ellipsis",
             max_width=_WIDEST,
         )
     if last:
-        table.add_column(last, overflow="fold", min_width=22)
+        table.add_column(last, overflow="fold", min_width=None if narrow else 22)
     return table
 
 

@@ -15,7 +15,14 @@ from relay.store.queue import Store
 from relay.store.standing import Standing, Standings, find_warmups
 from workers.cli.asking import open_store
 from workers.cli.backlog import Backlog, read_backlog
-from workers.cli.page import add_row, format_count, format_span, make_table, open_console
+from workers.cli.page import (
+    NARROW,
+    add_row,
+    format_count,
+    format_span,
+    make_table,
+    open_console,
+)
 from workers.cli.reason import Situation, read_situation
 from workers.cli.selection import Selection
 from workers.cli.standing import (
@@ -72,7 +79,7 @@ async def _read(config: Config, wanted: str, site: str, limit: int) -> dict[str,
         view = GateView(store.link, situation.now)
         connections = await view.count_connections(sites, names)
         rests = await view.read_rests(sites)
-        standings = await _read_standings(store, situation, sites, backlog)
+        standings = await _read_standings(store, situation, [site] if site else sites, backlog)
         telling = [one for one in standings if one.source in names and site in ("", one.site)]
         rows = []
         for source in sources:
@@ -109,7 +116,7 @@ async def _read_standings(
     standings, now = Standings(store.link, situation.config), situation.now
     found = await standings.read(dict.fromkeys([*sites, *await standings.list_sites()]), now)
     for site, source in _find_beginnings(situation.config, backlog):
-        # What is warmed up has an allowance before it has sent anything.
+        # A source that is warmed up has an allowance before it has sent anything.
         found.setdefault((site, source), standings.begin(site, source, now))
     telling = [one for one in found.values() if is_telling(one, now)]
     return sorted(telling, key=lambda one: (WORDS.index(find_word(one, now)), one.source, one.site))
@@ -158,16 +165,13 @@ def _show(state: dict[str, Any]) -> None:
 
 
 def _show_sources(console: Console, state: dict[str, Any]) -> None:
-    table = make_table(
-        "source", "address", "EHLO", "egress", "pools", ">conns", ">rests", last="state"
-    )
+    more = ("EHLO", "egress") if console.width >= NARROW else ()
+    table = make_table("source", "address", *more, "pools", ">conns", ">rests", last="state")
     for row in state["sources"]:
         pools = ", ".join(f"{pool} {weight}" for pool, weight in row["pools"].items())
+        more = (row["ehlo"], row["egress"]) if console.width >= NARROW else ()
         numbers = (row["connections"], row["rests"])
-        add_row(
-            table, row["name"], row["address"], row["ehlo"], row["egress"], pools or "-",
-            *numbers, _tell(row),
-        )  # fmt: skip
+        add_row(table, row["name"], row["address"], *more, pools or "-", *numbers, _tell(row))
     console.print(table)
     console.print(
         f"\n{format_count(state['workers'], 'worker process')} "
@@ -176,10 +180,12 @@ def _show_sources(console: Console, state: dict[str, Any]) -> None:
 
 
 def _show_standings(console: Console, state: dict[str, Any]) -> None:
-    table = make_table("source", "site", ">score", ">evidence", ">pace", ">conns", last="standing")
+    more = (">evidence",) if console.width >= NARROW else ()
+    table = make_table("source", "site", ">score", *more, ">pace", ">conns", last="standing")
     for row in state["sources"]:
         for one in row["standings"]:
-            numbers = (round(one["evidence"]), format_pace(one["pace"]), one["connections"] or "-")
+            numbers = [round(one["evidence"])] if console.width >= NARROW else []
+            numbers += [format_pace(one["pace"]), one["connections"] or "-"]
             lines = [one["text"]]
             if one["warmup"] is not None:
                 lines.append(tell_warmup(one["warmup"], state["now"]))

@@ -87,7 +87,7 @@ def _tell(one: Standing, word: str, config: Config, now: float) -> str:
         return f"probing, {tell_probes(one.quarantine, config)}"
     if word == "silent":
         return add_why(f"silent for {format_span(one.rests_until - now)}", one.why)
-    return add_why(word, one.why) if word in ("slowed", "narrowed") else word
+    return add_why(word, one.why) if word == "slowed" else word
 
 
 def tell_quarantine(quarantine: Quarantine, now: float, *, at: str = "") -> str:

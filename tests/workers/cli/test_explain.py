@@ -9,6 +9,7 @@ from relay.events import encode_event
 from relay.model import Claim, make_message_id
 from relay.store.gate import Gates
 from relay.store.queue import Store
+from relay.store.standing import PutOff, Report, Standings
 from tests.kit.command import Desk, note_site, post
 from tests.kit.messages import Claims
 from workers.cli.explain import _tell, _tell_tls
@@ -129,6 +130,37 @@ async def test_suspended(desk: Desk, store: Store) -> None:
     now = await explain(desk, due)
     assert now["why"] == "due"
     assert "domain=y.test suspended by ann@" in now["text"]
+
+
+async def test_what_receivers_have_said(desk: Desk, store: Store) -> None:
+    standings = Standings(store.link, desk.config)
+    await Gates(store.link, lease=9).announce("pool:default", "source:a")
+    message_id = await post(store, "x@y.test")
+    await put_off(store)  # for 300 s
+    await note_site(store, "big", "acme/y.test")
+
+    await standings.report("big", [Report("a", throttled=1, rest=60, why="421 slow down")])
+    assert "throttled" not in (await explain(desk, message_id))["text"]  # over before it is due
+    await standings.report("big", [Report("a", throttled=1, rest=900)])
+    now = await explain(desk, message_id)
+    assert now["why"] == "due"
+    assert now["text"].endswith("; source a was throttled at big: silent for 15 min: 421 slow down")
+
+    said = "550 \x1b[2Jlisted\u202e [red]" + "x" * 250
+    await standings.report("big", [Report("a", blocked=1, why=said)])
+    text = (await explain(desk, message_id))["text"]
+    assert "; all sources are quarantined at big: mail waits, nothing is sent anyway; " in text
+    assert "first, source a is quarantined at big until 20" in text
+    out = (await desk.call("explain", message_id)).out
+    assert "550 ?[2Jlisted? [red]xxx" in out
+    assert "\x1b" not in out
+    assert "x..." in out
+    assert "x" * 200 not in out
+
+    await standings.report("big", [], [PutOff("acme", rest=7200, why="550 5.7.26 SPF")])
+    text = (await explain(desk, message_id))["text"]
+    assert "; big has put tenant acme off until 20" in text
+    assert text.endswith(" (in 2 h): 550 5.7.26 SPF")
 
 
 async def test_a_message_to_several_domains(desk: Desk, store: Store) -> None:

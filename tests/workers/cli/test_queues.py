@@ -1,12 +1,15 @@
 """``outgate queues``: what waits, and why, as workers would see it."""
 
+import json
+import time
 from pathlib import Path
 
 import trio
 
-from relay.store.gate import Gates
+from relay.store.gate import Gates, SiteLimits, Want
 from relay.store.keys import find_shard, make_key
 from relay.store.queue import Store
+from relay.store.standing import PutOff, Report, Standings, make_schedules
 from tests.kit.command import Desk, make_desk, note_site, post
 from tests.kit.messages import EVENT, Claims
 from tests.kit.peer import find_refusing_host, open_host
@@ -138,6 +141,111 @@ async def test_a_host_that_cannot_be_reached(server: Server, tmp_path: Path) -> 
             (site,) = (await desk.ask("sites", "--site", rows["z.test"]["site"]))["sites"]
             assert site["sources"]["a"]["failures"] == 1
             assert site["queued"] == 5
+            works.check()
+
+
+async def test_what_receivers_have_said(server: Server, tmp_path: Path, store: Store) -> None:
+    sources = {"a": "127.0.0.11", "b": '127.0.0.12"\nwarmup = "short'}
+    tables = '[[site]]\nname = "big"\ndomains = ["y.test"]\n[warmup.short]\ndays = [10, 20]\n'
+    desk = make_desk(tmp_path, server, sources=sources, tables=tables)
+    gates = Gates(store.link, lease=60, schedules=make_schedules(desk.config))
+    standings = Standings(store.link, desk.config)
+    await gates.announce("source:a", "source:b", "pool:default")
+    await post(store, "bob@y.test")
+    await put_lane(store, "acme/y.test", "big")
+
+    async def why() -> tuple[str, str, float]:
+        (row,) = (await desk.ask("queues"))["queues"]
+        return row["why"], row["text"], row["opens"]
+
+    async def take(source: str, count: int) -> int:
+        wants, limits = [Want(source, count, 1, 100)], SiteLimits("big", 0)
+        reserved = await gates.reserve(limits, "default", 100, wants, {source: 1})
+        return reserved.grants[0].count
+
+    while await take("b", 10):
+        pass
+    assert (await why())[0] == "ready"  # a may
+    await standings.report("big", [Report("a", throttled=1, rest=90, why="421 slow down")])
+    word, text, opens = await why()
+    assert (word, text) == (
+        "throttled",
+        "source a was throttled at big: silent for 1.5 min: 421 slow down",
+    )
+    assert 80 < opens <= 90
+    await standings.report("big", [Report("a", blocked=1, rest=200_000, why="550 listed")])
+    word, text, opens = await why()
+    assert word == "warm-up"  # of b, which opens first
+    assert text.startswith("warm-up of source b at big: today's 10 are used, next in ")
+    assert opens <= 86400
+    await standings.report("big", [Report("b", blocked=1, why="550 listed, too")])
+    word, text, opens = await why()
+    assert (word, opens > 1700) == ("quarantine", True)
+    assert text.startswith(
+        "all sources are quarantined at big: mail waits, nothing is sent anyway; "
+        "first, source b is quarantined at big until 20"
+    )
+    assert text.endswith(": 550 listed, too")
+    await standings.report("big", [], [PutOff("acme", rest=600, why="550 5.7.26 SPF")])
+    word, text, opens = await why()
+    assert word == "tenant put off"
+    assert text.startswith("big has put tenant acme off until 20")
+    assert text.endswith("(in 10 min): 550 5.7.26 SPF")
+    assert 590 < opens <= 600
+
+
+async def test_pace_and_probe(server: Server, desk: Desk, store: Store) -> None:
+    gates = Gates(store.link, lease=60)
+    await gates.announce("source:a", "pool:default")
+    await post(store, "bob@y.test")
+    await put_lane(store, "acme/y.test", "big")
+    now = time.time() * 1000
+
+    async def why(**record: object) -> tuple[str, str]:
+        """Return what is told of a standing as the gate's scripts have written it."""
+        key = make_key(find_shard("big"), "standing", "big")
+        await store.link.call("HSET", key, "a", json.dumps(record))
+        (row,) = (await desk.ask("queues"))["queues"]
+        wants = [Want("a", 1, 1, 1)]
+        reserved = await gates.reserve(SiteLimits("big", 0), "default", 1, wants, {"a": 1})
+        assert row["why"] == (reserved.why or "ready")  # workers see the same
+        return row["why"], row["text"]
+
+    word, text = await why(p=0.01, tk=0, ka=now)
+    assert word == "pace"
+    assert text.startswith("pace 0.6/m of source a at big is used up; opens in 1.7 min")
+    assert (await why(p=0.01, tk=0, ka=now - 110_000))[0] == "ready"
+
+    word, text = await why(q={"u": now - 1, "n": 1, "ok": 2, "pl": now + 60_000})
+    assert word == "probe"
+    assert text.endswith(
+        "first, source a is probed at big, a message at a time: 2 of 5 got through"
+    )
+    assert (await why(q={"u": now - 1, "n": 1, "ok": 2}))[0] == "ready"
+
+
+async def test_all_sources_are_quarantined_beside_a_pool(server: Server, tmp_path: Path) -> None:
+    """What workers do, and what people are told of it, is the same."""
+    async with open_host() as host:
+        desk = make_desk(
+            tmp_path,
+            server,
+            routes={"y.test": host.make_host()},
+            tables='[[site]]\nname = "big"\ndomains = ["y.test"]\n',
+        )
+        async with open_works(server, tmp_path, config=desk.config) as works:
+            standings = Standings(works.store.link, desk.config)
+            await standings.report("big", [Report("a", blocked=1, why="550 5.7.1 listed")])
+            await post(works.store, "bob@y.test")
+            await works.wait_for_event("all-quarantined", 1)
+
+            (row,) = (await desk.ask("queues"))["queues"]
+
+            assert (row["why"], row["ready"]) == ("quarantine", 1)
+            assert "mail waits, nothing is sent anyway" in row["text"]
+            assert host.counts["MAIL"] == 0
+            (source,) = (await desk.ask("sources"))["sources"]
+            assert source["standings"][0]["state"] == "quarantined"
             works.check()
 
 
