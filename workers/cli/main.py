@@ -39,6 +39,16 @@ _COMMANDS = {
         ("outgate demo", "outgate demo --json"),
         prints_state=True,
     ),
+    "simulate": _Command(
+        "send for weeks in minutes: the control loop, a fixed table and an oracle, compared",
+        (
+            "outgate simulate --out report.html",
+            "outgate simulate --mix changing --policy loop --seed 2 --json",
+            "outgate simulate -c providers.toml --days 30",
+        ),
+        prints_state=True,
+        config_help="providers and mail, a TOML file as of `outgate emulate` (default: --mix)",
+    ),
     "emulate": _Command(
         "run receivers on loopback that behave like providers: limits, greylisting, blocks, complaints",
         ("outgate emulate", "outgate emulate -c providers.toml --for 10m --json"),
@@ -79,6 +89,15 @@ _COMMANDS = {
     "explain": _Command(
         "tell the story of one message: what happened to it, why it waits, what comes next",
         ("outgate explain -c outgate.toml 01K9VZ8G5TQ4X7M2N3P6R8S900",),
+        prints_state=True,
+    ),
+    "classify": _Command(
+        "tell what replies of receivers mean: whose fault, what is done, by which rule",
+        (
+            "echo '550 5.1.1 no such user' | outgate classify",
+            "grep -oE ' [45][0-9]{2} .*' mail.log | outgate classify --json",
+            "outgate classify --provider google < replies.txt",
+        ),
         prints_state=True,
     ),
     "queues": _Command(

@@ -1,0 +1,1 @@
+"""The control loop against emulated providers, in virtual time: weeks of sending in minutes."""
