@@ -106,12 +106,12 @@ _COMMANDS = {
         prints_state=True,
     ),
     "sources": _Command(
-        "list the addresses that mail leaves from: alive, suspended, connections, rests",
-        ("outgate sources -c outgate.toml",),
+        "list the addresses that mail leaves from, and how each stands with receivers",
+        ("outgate sources -c outgate.toml", "outgate sources --source a --site google"),
         prints_state=True,
     ),
     "sites": _Command(
-        "list receivers: limits, connections, what is left of rates, who rests there",
+        "list receivers: limits, connections, what is left of rates, how sources stand there",
         ("outgate sites -c outgate.toml", "outgate sites --site google"),
         prints_state=True,
     ),
