@@ -3,9 +3,10 @@
 Two questions are answered apart. *Is it over?* The first digit of the reply code decides (RFC
 5321 §4.2.1), and only a 5xx that is about the message or its recipient ends anything: a session
 that is refused, a failed handshake, silence and nonsense are all worth another attempt. *Whose
-is it?* That is read from the enhanced status code's subject (RFC 3463 §3), and without one from
-the command that was answered; it decides what is tried differently next time, and is allowed to
-be wrong now and then.
+is it, and what about it?* The rules of ``workers.replies`` read that from what the host says. Where it
+says nothing that they know, whose it is follows from the enhanced status code's subject (RFC 3463 §3),
+and without one from the command that was answered. It decides what is tried differently next time, and
+is allowed to be wrong now and then.
 """
 
 import re
@@ -20,6 +21,8 @@ from relay.errors import (
     TlsFailed,
 )
 from relay.model import Blame, Disposition, Outcome
+from workers.replies.classifier import read_reply
+from workers.replies.label import Action, Label
 
 _MAX_TEXT = 1024
 # Before MAIL nothing has been said about a message, so no answer can be about one.
@@ -87,24 +90,43 @@ _RULES = (
 
 
 def classify_reply(
-    command: str, code: int, status: str, text: str, *, temporary: bool = False
+    command: str,
+    code: int,
+    status: str,
+    text: str,
+    *,
+    temporary: bool = False,
+    provider: str = "",
 ) -> Outcome:
     """Return what a reply to ``command`` means for a recipient.
 
     ``command``: "CONNECT", "EHLO", "HELO", "STARTTLS", "MAIL", "RCPT", "DATA", "BDAT" or ".".
     ``temporary``: whoever led the dialogue knows that a 5xx is not meant as one (RFC 5321
-    §4.5.3.1.10: 552 for too many recipients).
+    §4.5.3.1.10: 552 for too many recipients). ``provider``: the site's name.
     """
-    blame: Blame | None
+    said = text[:_MAX_TEXT]
     if code // 100 == 2 and command in _FINAL:
-        disposition, blame = Disposition.DELIVERED, None
-    elif code // 100 in (4, 5):
-        over = code // 100 == 5 and not temporary and _is_about_mail(command, code)
-        disposition = Disposition.BOUNCED if over else Disposition.DEFERRED
+        return Outcome(Disposition.DELIVERED, None, command, code, status, said)
+    if code // 100 not in (4, 5):  # nonsense
+        return Outcome(Disposition.DEFERRED, Blame.SESSION, command, code, status, said)
+    over = code // 100 == 5 and not temporary and _is_about_mail(command, code)
+    reading = read_reply(code, status, text, provider=provider, command=command)
+    blame, action = reading.blame, reading.action
+    if reading.label is Label.UNKNOWN:
         blame = _find_blame(command, code, status.partition(".")[2], text)
-    else:
-        disposition, blame = Disposition.DEFERRED, Blame.SESSION  # nonsense
-    return Outcome(disposition, blame, command, code, status, text[:_MAX_TEXT])
+    if action is Action.BOUNCE and not over:
+        action = Action.RETRY
+    return Outcome(
+        Disposition.BOUNCED if over else Disposition.DEFERRED,
+        blame,
+        command,
+        code,
+        status,
+        said,
+        reading.label.value,
+        action.value,
+        reading.rest,
+    )
 
 
 def _is_about_mail(command: str, code: int) -> bool:

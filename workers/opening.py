@@ -191,7 +191,7 @@ class _Call:
             stream = await self.egress.connect(host.address, host.port)
         if stream is None:
             raise PeerSilent(f"cannot connect to {host.address} port {host.port}: timed out")
-        peer = Peer(stream, host, self.source.ehlo)
+        peer = Peer(stream, host, self.source.ehlo, site=self.path.site)
         try:
             await peer.open(guard, self.opener.authorities)
         except HostFailed:

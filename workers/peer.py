@@ -92,8 +92,10 @@ class ClaimLost(Exception):
 class Peer:
     """An open session with one host, from one source. Belongs to one task."""
 
-    def __init__(self, stream: Stream, host: Host, ehlo: str) -> None:
+    def __init__(self, stream: Stream, host: Host, ehlo: str, *, site: str = "") -> None:
+        """``site``: the name of the host's site, whose way of putting things is known."""
         self._stream = stream
+        self._site = site
         self._smtp = ClientSession(ehlo.encode("ascii"))
         self.proof = NOTHING
         self._scope = trio.CancelScope()
@@ -149,7 +151,11 @@ class Peer:
             raise HostFailed(outcome) from error
         if isinstance(event, Refused):
             reply = event.reply
-            raise HostFailed(classify_reply(event.command, reply.code, reply.status, reply.text))
+            raise HostFailed(
+                classify_reply(
+                    event.command, reply.code, reply.status, reply.text, provider=self._site
+                )
+            )
         if not isinstance(event, Ready):
             raise PeerClosed("the host closed the connection before it was ready")
 
@@ -230,7 +236,7 @@ class Peer:
             with self._scope:
                 results = await self._transact(claim, store, attempt, early=early)
                 # Still True when the peer closed in good order instead of answering the dot.
-                return _judge(results, unknown=self._is_unknown)
+                return _judge(results, unknown=self._is_unknown, site=self._site)
             reason = "the host took too long to answer"
         except RemoteProtocolError as error:
             reason = f"the host talks nonsense: {error}"
@@ -240,7 +246,7 @@ class Peer:
             self._smtp.abandon("")
             raise
         unknown = self._is_unknown
-        return _judge(self._smtp.abandon(reason), unknown=unknown)
+        return _judge(self._smtp.abandon(reason), unknown=unknown, site=self._site)
 
     async def _transact(
         self, claim: Claim, store: Store, attempt: bytes, *, early: bool
@@ -300,7 +306,7 @@ class Peer:
         self._stream.close()
 
 
-def _judge(results: Iterable[RecipientResult], *, unknown: bool = False) -> Verdict:
+def _judge(results: Iterable[RecipientResult], *, unknown: bool = False, site: str = "") -> Verdict:
     results = tuple(results)
     return Verdict(
         tuple(
@@ -312,6 +318,7 @@ def _judge(results: Iterable[RecipientResult], *, unknown: bool = False) -> Verd
                 result.reply.status,
                 result.reply.text,
                 temporary=result.temporary,
+                provider=site,
             )
             for result in results
         ),
@@ -325,9 +332,12 @@ def _judge(results: Iterable[RecipientResult], *, unknown: bool = False) -> Verd
 
 
 def _judge_local(result: RecipientResult) -> Outcome:
-    """What we found out ourselves was not said by the host: no code that a notice could quote."""
+    """What we found out ourselves was not said by the host.
+
+    No code that a notice could quote, and nothing that could be held against anybody.
+    """
     reply = result.reply
     judged = classify_reply(
         result.command, reply.code, reply.status, reply.text, temporary=result.temporary
     )
-    return msgspec.structs.replace(judged, code=0)
+    return msgspec.structs.replace(judged, code=0, label="", action="", rest=0.0)

@@ -19,7 +19,7 @@ REPLIES = [
     ("RCPT", 550, "", "no such user", BOUNCED, RECIPIENT),
     ("RCPT", 552, "5.2.2", "mailbox full", BOUNCED, RECIPIENT),
     ("RCPT", 452, "4.2.2", "mailbox full", DEFERRED, RECIPIENT),
-    ("RCPT", 450, "4.7.1", "greylisted, come back", DEFERRED, RECIPIENT),
+    ("RCPT", 450, "4.7.1", "greylisted, come back", DEFERRED, SESSION),
     ("RCPT", 550, "5.7.1", "not allowed to write to this group", BOUNCED, RECIPIENT),
     ("RCPT", 452, "4.5.3", "too many recipients", DEFERRED, SESSION),
     # messages
@@ -42,7 +42,7 @@ REPLIES = [
     (".", 450, "4.7.25", "no reverse name", DEFERRED, SOURCE),
     # hosts
     ("CONNECT", 554, "5.7.1", "go away", DEFERRED, HOST),
-    ("CONNECT", 550, "", "your IP is on our blacklist", DEFERRED, HOST),
+    ("CONNECT", 550, "", "your IP is on our blacklist", DEFERRED, SOURCE),
     ("EHLO", 550, "", "what a name", DEFERRED, HOST),
     ("HELO", 501, "", "what a name", DEFERRED, HOST),
     ("STARTTLS", 502, "5.5.1", "not today", DEFERRED, HOST),
@@ -52,8 +52,8 @@ REPLIES = [
     ("MAIL", 451, "4.7.1", "later", DEFERRED, HOST),
     ("RCPT", 550, "5.4.6", "mail loop", BOUNCED, HOST),
     # sessions
-    ("RCPT", 421, "4.3.2", "shutting down", DEFERRED, SESSION),
-    ("CONNECT", 421, "", "too many connections", DEFERRED, SESSION),
+    ("RCPT", 421, "4.3.2", "shutting down", DEFERRED, HOST),
+    ("CONNECT", 421, "", "too many connections", DEFERRED, SOURCE),
     ("RCPT", 503, "5.5.1", "need MAIL first", DEFERRED, SESSION),
     (".", 451, "4.4.2", "the peer closed the connection", DEFERRED, SESSION),
     # nonsense

@@ -94,9 +94,9 @@ _COMMANDS = {
     "classify": _Command(
         "tell what replies of receivers mean: whose fault, what is done, by which rule",
         (
+            "outgate classify --provider google < replies.txt",
             "echo '550 5.1.1 no such user' | outgate classify",
             "grep -oE ' [45][0-9]{2} .*' mail.log | outgate classify --json",
-            "outgate classify --provider google < replies.txt",
         ),
         prints_state=True,
     ),

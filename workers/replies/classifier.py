@@ -12,6 +12,7 @@ enhanced code's where there is no other; a text alone never is.
 """
 
 import functools
+import re
 from typing import NamedTuple
 
 import msgspec
@@ -21,7 +22,11 @@ from workers.replies.label import Action, Label, Reading, choose_action
 from workers.replies.rule import Book, Families, Written, index_families, load_book
 from workers.replies.wording import Wording, make_options
 
-MAX_TEXT = 1024  # octets of a reply that are read; the meaning stands at its beginning
+# Octets of a reply that are read. RFC 5321 §4.5.3.1.5 allows a line no more, and what follows in longer
+# ones is for the host's own people.
+MAX_TEXT = 512
+# qmail's way: "sorry, no mailbox here by that name (#5.1.1)".
+_LATE = re.compile(r"#[245]\.([0-9]\.[0-9]{1,3})(?![0-9.])")
 # Before MAIL nothing has been said about a message, so no answer ends one (workers/classify.py).
 _OPENING = frozenset({"CONNECT", "EHLO", "HELO", "STARTTLS"})
 
@@ -39,11 +44,11 @@ class _Rule:
         self._codes = written.codes
         self._status = frozenset(written.status)
         self._commands = frozenset(written.commands)
-        self._also = [Wording(pattern) for pattern in written.also]
+        self._also = Wording("|".join(written.also)) if written.also else None
         self._readings = tuple(_make_reading(written, permanent=final) for final in (False, True))
 
     def fits(self, asked: "_Asked") -> bool:
-        """Tell whether all holds but ``text``."""
+        """Tell whether all holds that is not about the text."""
         return (
             (
                 not self._family
@@ -57,8 +62,11 @@ class _Rule:
                 or _widen(asked.subject) in self._status
             )
             and (not self._commands or not asked.command or asked.command in self._commands)
-            and (not self._also or any(one.is_in(asked.text) for one in self._also))
         )
+
+    def agrees(self, text: bytes) -> bool:
+        """Tell whether one of ``also`` is there, too."""
+        return self._also is None or self._also.is_in(text)
 
     def read(self, permanent: bool) -> Reading:
         return self._readings[permanent]
@@ -78,6 +86,12 @@ def _make_reading(written: Written, *, permanent: bool) -> Reading:
     blame = written.whose
     action = written.action or choose_action(written.label, blame, permanent=permanent)
     return Reading(written.label, blame, action, written.name, permanent, written.rest_seconds)
+
+
+def _find_subject(text: str) -> str:
+    """Return the enhanced code of those who write it into the text, without its class; "" if none."""
+    found = _LATE.search(text, 0, MAX_TEXT) if "#" in text else None
+    return found[1] if found else ""
 
 
 def _widen(status: str) -> str:
@@ -120,7 +134,7 @@ class Classifier:
         """Return what a reply says. Never raises."""
         asked = _Asked(
             f"{code:d}" if code > 0 else "",
-            status.partition(".")[2],
+            status.partition(".")[2] if status else _find_subject(text),
             _prepare(text),
             self._families.find(provider),
             command,
@@ -131,11 +145,19 @@ class Classifier:
             return msgspec.structs.replace(reading, action=Action.RETRY)
         return reading
 
+    def has_rules(self, provider: str) -> bool:
+        """Tell whether there are rules for a provider of this name."""
+        return bool(self._families.find(provider))
+
     def _decide(self, asked: _Asked) -> _Rule:
         """Return the first rule that fits."""
         for place in self._find_possible(asked):
             rule, wording = self._tries[place]
-            if rule.fits(asked) and (wording is None or wording.is_in(asked.text)):
+            if (
+                rule.fits(asked)
+                and (wording is None or wording.is_in(asked.text))
+                and rule.agrees(asked.text)
+            ):
                 return rule
         return self._nothing
 
@@ -151,20 +173,26 @@ class Classifier:
 
 
 def _prepare(text: str) -> bytes:
-    """Return what patterns are searched in: blanks made one, addresses made "<@>".
-
-    Whoever has the address spam@blocked.example says nothing by it.
-    """
+    """Return what patterns are searched in: blanks made one, addresses made "<@>"."""
     text = text[:MAX_TEXT]
-    words = text.split()
     if "@" in text:
-        words = [_hide_address(word) if "@" in word else word for word in words]
-    return " ".join(words).encode("utf-8", "replace")[:MAX_TEXT]
+        text = _hide_addresses(text)
+    if "  " in text or not text.isprintable():
+        text = " ".join(text.split())
+    return text.encode("utf-8", "replace")[:MAX_TEXT]
 
 
-def _hide_address(word: str) -> str:
-    """ "<bob@example.com>:" becomes "<@>:"; what stands before the address goes with it."""
-    return "<@>" + (word.rpartition(">")[2] if ">" in word else "")
+def _hide_addresses(text: str) -> str:
+    """Make "<bob@example.com>: no" into "<@>: no".
+
+    Whoever has the address spam@blocked.example says nothing by it. All that stands before it without a
+    blank goes, too, and what follows it unless it is in angle brackets.
+    """
+    words = text.split(" ")
+    for number, word in enumerate(words):
+        if "@" in word:
+            words[number] = "<@>" + (word.rpartition(">")[2] if ">" in word else "")
+    return " ".join(words)
 
 
 def _is_permanent(code: int, status: str) -> bool:
@@ -189,3 +217,8 @@ def read_reply(
     ``classify_reply``, or "".
     """
     return load_classifier().read(code, status, text, provider, command)
+
+
+def has_rules(provider: str) -> bool:
+    """Tell whether there are rules for a provider of this name, and not only those for all."""
+    return load_classifier().has_rules(provider)
