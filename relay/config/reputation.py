@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from relay.config.schema import Config, Reputation, Warmup
+from relay.config.schema import Checks, Config, Reputation, Warmup
 from relay.config.shapes import DOMAIN, NAME, write_key
 
 _MOST_DAYS = 365
@@ -19,6 +19,11 @@ def find_reputation_problems(config: Config) -> Iterator[str]:
         if source.warmup not in ("", "default", *config.warmup):
             known = ", ".join(["default", *map(write_key, config.warmup)])
             yield f"source[{number}].warmup: no [warmup] of that name; there is {known}"
+    yield from _feedback(config)
+    yield from _checks(config.checks)
+
+
+def _feedback(config: Config) -> Iterator[str]:
     ours = {domain for tenant in config.tenant for domain in tenant.domains}
     for number, domain in enumerate(config.feedback.domains):
         path = f"feedback.domains[{number}]"
@@ -29,15 +34,18 @@ def find_reputation_problems(config: Config) -> Iterator[str]:
     if not 1024 <= config.feedback.max_message <= 16 << 20:
         most = config.feedback.max_message
         yield f"feedback.max_message: expected 1 KiB to 16 MiB, got {most}"
-    for number, zone in enumerate(config.checks.dnsbl):
+
+
+def _checks(checks: Checks) -> Iterator[str]:
+    for number, zone in enumerate(checks.dnsbl):
         if not DOMAIN.fullmatch(zone.lower()):
             yield f"checks.dnsbl[{number}]: expected a zone, got {zone!r}"
-    if "dnsbl" in config.checks.gate and not config.checks.dnsbl:
+    if "dnsbl" in checks.gate and not checks.dnsbl:
         yield 'checks.gate: "dnsbl" needs zones in checks.dnsbl'
-    if config.checks.gate and not config.checks.interval:
+    if checks.gate and not checks.interval:
         yield "checks.gate: needs an interval"
-    if config.checks.interval and config.checks.interval < 60:
-        yield f"checks.interval: expected 0 or at least 60 seconds, got {config.checks.interval}"
+    if checks.interval and checks.interval < 60:
+        yield f"checks.interval: expected 0 or at least 60 seconds, got {checks.interval}"
 
 
 def _reputation(reputation: Reputation) -> Iterator[str]:
