@@ -68,6 +68,9 @@ class Hands(Protocol):
     def take(self, claim: Claim, feeder: "Feeder", lane: str, source: str) -> None:
         """Take a delivery in hand, for a source ("" for none)."""
 
+    def hold_back(self, site: str, *, tenant: str) -> None:
+        """A site will not have a tenant's mail: give back what has not been begun."""
+
     def expect(self, count: int) -> None:
         """So many deliveries may come (negative: have come, or will not)."""
 
@@ -240,7 +243,10 @@ class Feeder:
     def _hear(self, reserved: Reserved, granted: dict[str, int]) -> None:
         """Take in what the gate said of others than our sources."""
         now = trio.current_time()
+        known = self._put_off
         self._put_off = {tenant: now + wait for tenant, wait in reserved.put_off.items()}
+        for tenant in self._put_off.keys() - known.keys():
+            self._hands.hold_back(self.site, tenant=tenant)
         before, self.why = self.why, "" if granted else reserved.why
         if self.why == "all quarantined" != before and not self.pin:
             event = {"time": time.time(), "event": "all-quarantined", "site": self.site}

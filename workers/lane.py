@@ -98,7 +98,7 @@ class Lane:
 
     def put(self, claim: Claim) -> None:
         """Take a claim; it will be ended here, or misplaced."""
-        if self._desk.is_closed(self.source.name, self.path.site):
+        if self._is_closed():
             self._misplaced([claim], 0.0)  # claimed before we heard
             return
         self._held += 1
@@ -114,6 +114,9 @@ class Lane:
             self._sessions += 1
             self._spawn(self._run_session)
 
+    def _is_closed(self) -> bool:
+        return self._desk.is_closed(self.source.name, self.path.site)
+
     def _is_at_ceiling(self) -> bool:
         return self._sessions >= self._ceiling and trio.current_time() < self._ceiling_ends
 
@@ -124,9 +127,20 @@ class Lane:
         self._parked.unpark_all()
         return left
 
-    def hold_back(self) -> None:
-        """The source has to be silent here: what was not begun goes back, to whoever may."""
-        self._hand_back([], 0.0)
+    def hold_back(self, tenant: str = "") -> None:
+        """The source has to be silent here, or a tenant: what was not begun goes back."""
+        if not tenant:
+            self._hand_back([], 0.0)
+        else:
+            self._give_up([c for c in self._waiting if c.delivery.tenant == tenant])
+
+    def _give_up(self, claims: Sequence[Claim]) -> None:
+        """Claims that wait here go back."""
+        for claim in claims:
+            self._waiting.remove(claim)
+        if claims:
+            self._held -= len(claims)
+            self._misplaced(claims, 0.0)
 
     def _take_waiting(self) -> list[Claim]:
         left = list(self._waiting)
@@ -169,6 +183,8 @@ class Lane:
                     await self._parked.park()
         if self._desk.suspended:
             self._withdraw()
+        if self._is_closed():
+            self.hold_back()  # what came back to the line since we heard
         return self._waiting.popleft() if self._waiting else None
 
     def _withdraw(self) -> None:
@@ -179,11 +195,7 @@ class Lane:
             for claim in self._waiting
             if self._desk.is_withheld(claim.delivery, site=site, source=source)
         ]
-        for claim in suspended:
-            self._waiting.remove(claim)
-        if suspended:
-            self._held -= len(suspended)
-            self._misplaced(suspended, 0.0)
+        self._give_up(suspended)
 
     async def _moor(self, claim: Claim) -> str | None:
         """Lease a connection; None, with the claim back in the line, when there is none."""
@@ -221,6 +233,9 @@ class Lane:
         self._berth.recover()
         try:
             following: Claim | None = claim
+            if self._is_closed():  # while we connected
+                self._hand_back([claim], 0.0)
+                following = None
             while following is not None and await self._carry(following, peer):
                 if not self._may_go_on(peer, connection):
                     break
@@ -300,6 +315,8 @@ class Lane:
         if desk.reporter.note(site, source, claim.delivery.tenant, outcomes):
             desk.close(source, site, desk.now() + _MOMENT)
             self.hold_back()
+        if any(outcome.action == "slow-tenant" for outcome in outcomes):
+            self.hold_back(claim.delivery.tenant)
 
     async def _excuse(self, claim: Claim) -> None:
         """A fault of ours. The message stays in the queue, and the others are not held up."""

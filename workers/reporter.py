@@ -34,6 +34,11 @@ _TEXT = 300
 # What our own fault is not: these say something about the source, or the way that it sends.
 _THROTTLED = frozenset({"slow-source", "slow-netblock"})
 _CONTENT = frozenset({"content_spam", "content_malware"})
+# What a report counts.
+_COUNTS = (
+    *("delivered", "throttled", "crowded", "blocked"),
+    *("unknown", "content", "complaints"),
+)
 
 _log = logging.getLogger("outgate.worker")
 
@@ -52,6 +57,16 @@ class _News:
         if report is None:
             report = self.reports[source] = Report(source)
         return report
+
+    def add(self, newer: "_News") -> None:
+        """Take in what has come after it."""
+        for source, report in newer.reports.items():
+            ours = self.find(source)
+            for name in _COUNTS:
+                setattr(ours, name, getattr(ours, name) + getattr(report, name))
+            ours.rest, ours.why = max(ours.rest, report.rest), report.why or ours.why
+        self.put_off |= newer.put_off
+        self.bad = self.bad or newer.bad
 
     @property
     def is_little(self) -> bool:
@@ -162,8 +177,9 @@ class Reporter:
         now = trio.current_time()
         for site, news in list(self._news.items()):
             waits = news.is_little and now - news.since < _PATIENCE
-            if everything or not (waits or (bad_only and not news.bad)):
-                del self._news[site]
+            is_due = everything or not (waits or (bad_only and not news.bad))
+            # While we waited for the store it may have been forgotten (_MOST).
+            if is_due and self._news.pop(site, None) is news:
                 await self._hand_in(site, news)
 
     async def _hand_in(self, site: str, news: _News) -> None:
@@ -176,7 +192,9 @@ class Reporter:
         except (StoreUnavailable, StoreError) as error:
             _log.warning("site %s: not told what became of deliveries: %s", site, error)
             if news.bad:
-                self._news.setdefault(site, news)
+                if (newer := self._news.get(site)) is not None:
+                    news.add(newer)
+                self._news[site] = news
             return
         for change in changes:
             self._tell(site, change)

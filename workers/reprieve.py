@@ -3,7 +3,9 @@
 A 5xx is for good (RFC 5321 §4.2.1): the same command must not be repeated as it was. From another
 address it is not as it was: the refusal names our address, not the message, its sender or its
 recipient. So a source that has just been blocked does not bounce the mail that met the block. Each
-source of the pool may have one try; then the answer stands.
+source of the pool may have one try, and a message some more, because tries that ended otherwise
+(greylisted, a full mailbox) count with them; then the answer stands. A limit ends no message at all:
+whatever its first digit, it says "not now".
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,10 @@ import msgspec
 
 from relay.model import Disposition, Outcome
 
-_OF_SOURCE = frozenset({"quarantine-source", "retry-other-source", "slow-source", "slow-netblock"})
+_REFUSED = frozenset({"quarantine-source", "retry-other-source"})
+_LIMITED = frozenset({"slow-source", "slow-netblock"})
+# Attempts that a message may have, where a pool has fewer sources.
+_TRIES = 5
 
 
 def reprieve(
@@ -24,15 +29,15 @@ def reprieve(
     before this one.
     """
     others = sum(1 for name, weight in members.items() if weight > 0 and name != source)
-    if attempts >= others or not any(map(_is_about_source, outcomes)):
-        return outcomes
+    has_tries = others > 0 and attempts < max(others, _TRIES)
     return [
         msgspec.structs.replace(outcome, disposition=Disposition.DEFERRED)
-        if _is_about_source(outcome)
+        if outcome.disposition is Disposition.BOUNCED
+        and (_is_limit(outcome) or (has_tries and outcome.action in _REFUSED))
         else outcome
         for outcome in outcomes
     ]
 
 
-def _is_about_source(outcome: Outcome) -> bool:
-    return outcome.disposition is Disposition.BOUNCED and outcome.action in _OF_SOURCE
+def _is_limit(outcome: Outcome) -> bool:
+    return outcome.action in _LIMITED or outcome.label == "rate_limited"
