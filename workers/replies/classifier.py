@@ -132,18 +132,21 @@ class Classifier:
 
     def read(self, code: int, status: str, text: str, provider: str, command: str) -> Reading:
         """Return what a reply says. Never raises."""
-        asked = _Asked(
+        asked = self._ask(code, status, text, provider, command)
+        reading = self._decide(asked).read(_is_permanent(code, status))
+        if reading.action is Action.BOUNCE and (command in _OPENING or code == 503):
+            # A session was refused: that says nothing of a message, which waits.
+            return msgspec.structs.replace(reading, action=Action.RETRY)
+        return reading
+
+    def _ask(self, code: int, status: str, text: str, provider: str, command: str) -> _Asked:
+        return _Asked(
             f"{code:d}" if code > 0 else "",
             status.partition(".")[2] if status else _find_subject(text),
             _prepare(text),
             self._families.find(provider),
             command,
         )
-        reading = self._decide(asked).read(_is_permanent(code, status))
-        if reading.action is Action.BOUNCE and (command in _OPENING or code == 503):
-            # A session was refused: that says nothing of a message, which waits.
-            return msgspec.structs.replace(reading, action=Action.RETRY)
-        return reading
 
     def has_rules(self, provider: str) -> bool:
         """Tell whether there are rules for a provider of this name."""

@@ -1,0 +1,84 @@
+"""Replies that others have published, with labels: how many of them are read as they are labelled."""
+
+import csv
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from workers.replies.classifier import MAX_TEXT, read_reply
+from workers.replies.label import Reading
+from workers.replies.transcript import read_replies
+
+CORPUS = Path(__file__).parents[3].parent / "shared" / "corpus" / "replies.dev.tsv"
+_BLAMES = {"sender": "tenant", "source_ip": "source"}
+
+pytestmark = pytest.mark.skipif(not CORPUS.is_file(), reason="no corpus beside the project")
+
+Pairs = Sequence[tuple[str, str]]
+
+
+def read_rows() -> list[dict[str, str]]:
+    with CORPUS.open(encoding="utf-8", newline="") as table:
+        return list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def classify(row: dict[str, str], provider: str = "") -> Reading:
+    (said,) = read_replies([row["text"]])
+    return read_reply(said.code, said.status, said.text, provider=provider)
+
+
+def count_f1(pairs: Pairs) -> float:
+    """Return the mean of all classes' F1: the harmonic mean of precision and recall."""
+    right = Counter(wanted for wanted, found in pairs if wanted == found)
+    wrong = Counter(word for pair in pairs if pair[0] != pair[1] for word in pair)
+    classes = {wanted for wanted, _ in pairs}
+    return statistics.fmean(2 * right[one] / (2 * right[one] + wrong[one]) for one in classes)
+
+
+def list_confusion(pairs: Pairs) -> str:
+    mixed = Counter(pair for pair in pairs if pair[0] != pair[1])
+    return "\n".join(f"{count} {one} -> {other}" for (one, other), count in mixed.most_common())
+
+
+@pytest.mark.parametrize("is_told", [False, True], ids=["unknown provider", "known provider"])
+def test_most_are_read_as_they_are_labelled(is_told: bool) -> None:
+    scored = [row for row in read_rows() if row["label"] != "unknown"]
+    readings = [classify(row, row["provider"] if is_told else "") for row in scored]
+
+    labels = [
+        (row["label"], reading.label.value) for row, reading in zip(scored, readings, strict=True)
+    ]
+    blames = [
+        (_BLAMES.get(row["blame"], row["blame"]), reading.blame.value)
+        for row, reading in zip(scored, readings, strict=True)
+    ]
+    assert count_f1(labels) >= 0.92, list_confusion(labels)
+    assert count_f1(blames) >= 0.97, list_confusion(blames)
+
+
+def test_the_first_digit_says_whether_it_is_for_good() -> None:
+    for row in read_rows():
+        digit = (row["code"] or row["enhanced"])[0]
+        assert classify(row).permanent == (digit == "5"), row["text"]
+
+
+def test_a_reply_costs_less_than_fifty_microseconds() -> None:
+    """The best of some rounds, as the machine that runs tests does other things; not in debuggers."""
+    replies = [next(read_replies([row["text"]])) for row in read_rows()]
+    for longest in (False, True):
+        texts = [
+            (said.code, said.status, (said.text + " ") * (MAX_TEXT if longest else 1))
+            for said in replies
+        ]
+        texts = [(code, status, text[:1024]) for code, status, text in texts]
+        rounds = []
+        for _ in range(7):
+            began = time.thread_time()
+            for code, status, text in texts:
+                read_reply(code, status, text)
+            rounds.append((time.thread_time() - began) / len(texts))
+        assert min(rounds) < 50e-6 * (2 if longest else 1)
