@@ -156,6 +156,7 @@ class Pool:
             source, until, site = rest.split(" ", 2)
             self.desk.close(source, site, int(until) / 1000 - _EARLY)
             self.hold_back(site, source=source)
+            self.desk.reporter.watch(site, source)
         elif kind == "present":
             self._rounds.announce_now()
         else:

@@ -30,6 +30,9 @@ _PATIENCE = 30.0
 _FEW = 10
 _MOST = 20_000  # sites; beyond it good news are forgotten
 _TEXT = 300
+# Deliveries of a source that was put off or blocked which are told at once: what was under way, and the
+# probes, one of which waits for the word of the other.
+_WATCHED = 20
 
 # What our own fault is not: these say something about the source, or the way that it sends.
 _THROTTLED = frozenset({"slow-source", "slow-netblock"})
@@ -50,7 +53,7 @@ class _News:
     since: float  # trio time
     reports: dict[str, Report] = field(default_factory=dict)  # by source
     put_off: dict[str, PutOff] = field(default_factory=dict)  # by tenant
-    bad: bool = False
+    bad: bool = False  # or otherwise not to be kept back
 
     def find(self, source: str) -> Report:
         report = self.reports.get(source)
@@ -91,6 +94,9 @@ class Reporter:
         self._neighbours = _find_neighbours(config.source)
         self._find_rate = find_rate
         self._news: dict[str, _News] = {}
+        self._watched: dict[
+            tuple[str, str], int
+        ] = {}  # site, source: deliveries to be told at once
         self._bell = trio.Event()
 
     def note(self, site: str, source: str, tenant: str, outcomes: Iterable[Outcome]) -> bool:
@@ -110,9 +116,23 @@ class Reporter:
             elif self._take_in(news, report, tenant, outcome):
                 stops = True
         report.delivered += delivered
+        if delivered and self._is_watched(site, source):
+            news.bad = True
         if news.bad:
             self._bell.set()
         return stops
+
+    def watch(self, site: str, source: str) -> None:
+        """A source was put off or blocked at a site: what it delivers then is news."""
+        if len(self._watched) >= _MOST:
+            self._watched.clear()
+        self._watched[site, source] = _WATCHED
+
+    def _is_watched(self, site: str, source: str) -> bool:
+        left = self._watched.pop((site, source), 0)
+        if left > 1:
+            self._watched[site, source] = left - 1
+        return left > 0
 
     def _find_news(self, site: str) -> _News:
         news = self._news.get(site)

@@ -77,6 +77,24 @@ async def test_good_news_wait_for_company(desk: Desk) -> None:
     assert standing.evidence == pytest.approx(11, rel=1e-3)  # messages, not recipients
 
 
+async def test_of_a_source_that_was_put_off_each_delivery_is_news(desk: Desk) -> None:
+    desk.reporter.watch(SITE, "a")
+    desk.reporter.note(SITE, "b", "acme", [GOOD])
+    await desk.reporter.flush(bad_only=True)
+    assert await desk.see() is None
+
+    desk.reporter.note(SITE, "a", "acme", [GOOD])
+    await desk.reporter.flush(bad_only=True)
+    standing = await desk.see()
+    assert standing is not None
+    assert standing.evidence == pytest.approx(1, rel=1e-3)
+
+    for _ in range(100):  # not for ever
+        desk.reporter.note(SITE, "a", "acme", [GOOD])
+        await desk.reporter.flush(bad_only=True)
+    assert (await desk.see()).evidence == pytest.approx(20, rel=1e-3)  # type: ignore[union-attr]
+
+
 async def test_at_the_end_all_is_handed_in(desk: Desk) -> None:
     desk.reporter.note(SITE, "a", "acme", [GOOD])
     await desk.reporter.flush(everything=True)
@@ -191,3 +209,24 @@ async def test_switched_off_it_is_silent(link: Link, tmp_path: Path) -> None:
     await desk.reporter.flush(everything=True)
     assert await desk.see() is None
     desk.events.close()
+
+
+async def test_bad_news_that_the_store_did_not_take_are_joined_by_what_came_since(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = desk.standings.report
+
+    async def refuse(*_: object) -> None:
+        desk.reporter.note(SITE, "a", "acme", [GOOD])  # while we wait
+        raise StoreUnavailable("away", executed=False)
+
+    desk.reporter.note(SITE, "a", "acme", [bad("quarantine-source", text="blocked")])
+    monkeypatch.setattr(desk.standings, "report", refuse)
+    await desk.reporter.flush()
+    monkeypatch.setattr(desk.standings, "report", report)
+    await desk.reporter.flush()
+
+    standing = await desk.see()
+    assert standing is not None
+    assert standing.quarantine is not None
+    assert standing.evidence == pytest.approx(26, rel=1e-3)
