@@ -61,7 +61,7 @@ def test_an_object_for_each_reply_in_their_order() -> None:
         "rule": "google-unsolicited",
         "rest": 0.0,
     }
-    assert (found[2]["action"], found[2]["rest"]) == ("slow-source", 4 * 3600)
+    assert (found[2]["action"], found[2]["rest"]) == ("slow-source", 600)
     assert (found[3]["code"], found[3]["permanent"]) == (0, True)
 
 
