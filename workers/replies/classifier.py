@@ -25,6 +25,7 @@ from workers.replies.wording import Wording, make_options
 # Octets of a reply that are read. RFC 5321 §4.5.3.1.5 allows a line no more, and what follows in longer
 # ones is for the host's own people.
 MAX_TEXT = 512
+_REMEMBERED = 2048  # replies, of some hundred octets each
 # qmail's way: "sorry, no mailbox here by that name (#5.1.1)".
 _LATE = re.compile(r"#[245]\.([0-9]\.[0-9]{1,3})(?![0-9.])")
 # Before MAIL nothing has been said about a message, so no answer ends one (workers/classify.py).
@@ -117,6 +118,8 @@ class Classifier:
             self._add(written)
         self._words.Compile()
         self._nothing = _Rule(_NOTHING)
+        # Hosts say the same thousands of times over; only the addresses, which are gone here, differ.
+        self._remember = functools.lru_cache(maxsize=_REMEMBERED)(self._decide)
 
     def _add(self, written: Written) -> None:
         rule = _Rule(written)
@@ -133,7 +136,7 @@ class Classifier:
     def read(self, code: int, status: str, text: str, provider: str, command: str) -> Reading:
         """Return what a reply says. Never raises."""
         asked = self._ask(code, status, text, provider, command)
-        reading = self._decide(asked).read(_is_permanent(code, status))
+        reading = self._remember(asked).read(_is_permanent(code, status))
         if reading.action is Action.BOUNCE and (command in _OPENING or code == 503):
             # A session was refused: that says nothing of a message, which waits.
             return msgspec.structs.replace(reading, action=Action.RETRY)
