@@ -123,7 +123,9 @@ for i = first_of_all, #ARGV, 3 do
   one.weight = tonumber(ARGV[i + 1]) * favour(standings[name])
   if one.time then
     latest = math.max(latest or one.time, one.time)
-    one.is_shut = standings[name].q ~= nil
+    -- Not while it is probed: moved on with the others at each look, it would never come to its turn.
+    local quarantine = standings[name].q
+    one.is_shut = quarantine and quarantine.u > now
     if not (one.late or one.is_back or one.is_shut) then first = math.min(first or one.time, one.time) end
   end
   total = total + one.weight
