@@ -140,17 +140,17 @@ class Driver:
         for post in self.posts[site]:
             post.ring()
 
-    def _hear(self, worker: Worker, *, bad: bool) -> None:
-        """A reporter was told something: what is bad is handed in at once, the rest with the next round."""
+    def _hear(self, worker: Worker) -> None:
+        """A reporter was told something: what is urgent is handed in at once, the rest with the next round."""
         now = self._agenda.now
         if self._news_until < now:
             self._agenda.put((now // _EVERY + 1) * _EVERY, self._flush)
         self._news_until = max(self._news_until, now + _LATEST)
-        if bad and worker.name not in self._told:
+        if worker.name not in self._told:
             self._told.add(worker.name)
-            self._agenda.put(now, partial(self._flush_bad, worker))
+            self._agenda.put(now, partial(self._flush_urgent, worker))
 
-    async def _flush_bad(self, worker: Worker) -> None:
+    async def _flush_urgent(self, worker: Worker) -> None:
         self._told.discard(worker.name)
         assert worker.reporter is not None
         await worker.reporter.flush(bad_only=True)
@@ -185,7 +185,7 @@ class Driver:
                 source = self._world.find_source(complaint.address)
                 tenant = self._world.find_tenant(complaint.sender)
                 reporter.note_signal(site, source, tenant, complaint=True)
-                self._hear(self._workers[0], bad=False)
+                self._hear(self._workers[0])
 
     async def _take_step(self, observe: Observer) -> None:
         now = self._agenda.now

@@ -20,6 +20,9 @@ _BATCH = 4
 PAUSE = 0.010
 _LOOK = 30.0
 _TURN = 0.4
+# To the store and back. Here calls take no time; without it, questions could be without end at one moment.
+_TRIP = 0.001
+_PATIENCE = 60.0
 _CLOSED = frozenset({"rest", "quarantine", "all quarantined", "probe", "warm-up"})
 
 
@@ -35,6 +38,12 @@ class Host(Protocol):
 
     def find_lines(self, pin: str) -> list[Line]:
         """Return the lines of all sources, or of the one that is pinned to."""
+
+    def watch(self, source: str) -> None:
+        """A source has to be silent: what it delivers afterwards is news."""
+
+    def give_back(self, tenant: str) -> None:
+        """A tenant's mail must not be sent: what has not been begun goes back."""
 
     def let_go(self, pin: str) -> None:
         """What is pinned to a source is for anybody."""
@@ -103,11 +112,20 @@ class Feed:
         reserved = await self._host.gates.reserve(
             self._host.limits, self._key, backlog, wants, self._weights, most=min(_MOST, backlog)
         )
-        return self._take(reserved, lines)
+        self._hear(reserved)
+        return self._take(reserved, lines, backlog)
 
-    def _take(self, reserved: Reserved, lines: list[Line]) -> float | None:
-        now = self._agenda.now
+    def _hear(self, reserved: Reserved) -> None:
+        now, known = self._agenda.now, self._put_off
         self._put_off = {tenant: now + wait for tenant, wait in reserved.put_off.items()}
+        for tenant in self._put_off.keys() - known.keys():
+            self._host.give_back(tenant)
+        if reserved.why in _CLOSED or reserved.why == "throttled":
+            for grant in reserved.grants:
+                if not grant.count:
+                    self._host.watch(grant.source)
+
+    def _take(self, reserved: Reserved, lines: list[Line], backlog: int) -> float | None:
         unused = {}
         granted = 0
         for line, grant in zip(lines, reserved.grants, strict=True):
@@ -122,10 +140,20 @@ class Feed:
         if unused:
             self._host.gates.refund(self._host.limits, self._key, unused, self._weights)
         if granted:
-            return PAUSE if unused else 0.0
-        if reserved.why in _CLOSED and self._pin:
+            return PAUSE if unused else _TRIP
+        if self._pin and _is_too_long(reserved, backlog):
             self._host.let_go(self._pin)
             return None
         if reserved.why == "turn":
             self._waits_for_room = True
-        return _LOOK if reserved.wait is None else max(reserved.wait, 0.001)
+        return _LOOK if reserved.wait is None else max(reserved.wait, _TRIP)
+
+
+def _is_too_long(reserved: Reserved, backlog: int) -> bool:
+    """Tell whether what is pinned would wait for longer than the pin is worth."""
+    wait = reserved.wait or 0.0
+    return (
+        reserved.why in _CLOSED
+        or (reserved.why == "throttled" and wait > _PATIENCE)
+        or (reserved.why == "pace" and wait * backlog > _PATIENCE)
+    )

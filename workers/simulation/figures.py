@@ -180,8 +180,9 @@ def _find_changes(account: SiteAccount, run: Run, site: str) -> Iterator[Found]:
         capacity = account.capacity
         yield Found(
             at=float(at),
-            before=capacity[max(0, first - 1)],
-            after=capacity[min(first + 1, len(capacity) - 1)],
+            # They are taken at the minutes' ends.
+            before=capacity[max(0, first - 2)],
+            after=capacity[min(first, len(capacity) - 1)],
             seconds=_find_limit(account, first, last),
         )
 

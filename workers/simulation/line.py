@@ -39,6 +39,9 @@ class Crew(Protocol):
     ) -> Outcome:
         """Count what an attempt brought, and tell the reporter; return it as an outcome."""
 
+    def is_closed(self, source: str) -> bool:
+        """Tell whether a source has to be silent."""
+
     def end(self, mail: Mail, outcome: Outcome, source: str) -> None:
         """A message has had its attempt."""
 
@@ -80,6 +83,9 @@ class Line:
 
     def put(self, mail: Mail) -> None:
         """Take a message in hand."""
+        if self._crew.is_closed(self.source):
+            self._crew.put_back([mail], self.source)
+            return
         self.berth.held += 1
         self._waiting.append(mail)
         if self._idle:
@@ -89,11 +95,11 @@ class Line:
         else:
             self._add_session()
 
-    def hold_back(self) -> None:
-        """Give back what was not begun."""
-        if self._waiting:
-            mails = list(self._waiting)
-            self._waiting.clear()
+    def hold_back(self, tenant: str = "") -> None:
+        """Give back what was not begun: of a tenant, or all."""
+        mails = [mail for mail in self._waiting if tenant in ("", mail.tenant)]
+        if mails:
+            self._waiting = deque(mail for mail in self._waiting if mail not in mails)
             self.berth.held -= len(mails)
             self._crew.put_back(mails, self.source)
 
@@ -154,6 +160,8 @@ class Line:
         self._leave()
 
     def _go_on(self, session: _Session) -> None:
+        if self._waiting and self._crew.is_closed(self.source):
+            self.hold_back()
         if self._waiting:
             mail = self._waiting.popleft()
             self._after(self._draw(_ENVELOPE), partial(self._carry, session, mail))

@@ -30,9 +30,12 @@ _LEASE = 1e6  # s, of connections: no worker dies here, so none renews them
 _MANY = 1 << 20
 # The oracle deals out what it may send within this time, so that nothing waits for a slow source, s.
 _AHEAD = 2.0
-_HAIR = 1e-6  # s: sums of thirds
+# Seconds since 1970 are exact to a quarter of a microsecond: more than a hair apart, less than half of
+# one too early is no wait at all.
+_HAIR = 1e-4  # s
 _MOST_CONNECTIONS = 50  # of the oracle, where nothing limits them
 _NOBODY_KNOWS = 30.0  # s
+_PATIENCE = 1.0  # s, for a connection that another worker has
 
 
 class Policy(Protocol):
@@ -114,7 +117,7 @@ class _Account:
     """What the oracle keeps of a source at a site."""
 
     booked: int = 0  # granted, not begun
-    next_slot: float = -math.inf
+    begun: float = -math.inf  # when the last message was
     open: int = 0
 
 
@@ -153,10 +156,11 @@ class Oracle:
         """Messages begin at even distances: then no bucket is ever empty, however small."""
         account, limits = self.find(site, source), self.look(site, source)
         now = self._agenda.now
-        wait = max(account.next_slot, limits.penalised_until, limits.blocked_until) - now
-        if wait > 0:
+        slot = account.begun + 1 / limits.rate + _HAIR
+        wait = max(slot, limits.penalised_until, limits.blocked_until) - now
+        if wait > _HAIR / 2:
             return wait
-        account.next_slot = now + 1 / limits.rate + _HAIR
+        account.begun = now
         account.booked -= 1
         return 0.0
 
@@ -218,6 +222,8 @@ class OracleGates(Gates):
         rooms, waits = {}, [_NOBODY_KNOWS]
         for want in wants:
             room, wait = self._oracle.find_room(limits.site, want.source)
+            if not want.connections and self._is_full(limits.site, want.source, want.most):
+                room, wait = 0, _PATIENCE
             rooms[want.source] = min(room, want.room)
             if room <= 0:
                 waits.append(wait)
@@ -241,14 +247,14 @@ class OracleGates(Gates):
 
     async def take_slot(self, limits: SiteLimits, source: str, connection: str, most: int) -> bool:
         """As many as the provider takes just now."""
-        account, truth = (
-            self._oracle.find(limits.site, source),
-            self._oracle.look(limits.site, source),
-        )
-        if account.open >= (most if truth.connections is None else truth.connections):
+        if self._is_full(limits.site, source, most):
             return False
-        account.open += 1
+        self._oracle.find(limits.site, source).open += 1
         return True
+
+    def _is_full(self, site: str, source: str, most: int) -> bool:
+        truth = self._oracle.look(site, source).connections
+        return self._oracle.find(site, source).open >= (most if truth is None else truth)
 
     def free_slot(self, limits: SiteLimits, source: str, connection: str) -> None:
         """One fewer is open."""

@@ -2,9 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
-
-import msgspec
 
 from relay.model import Outcome
 from relay.store.gate import Gates
@@ -12,7 +9,6 @@ from workers.berth import Berth, make_limits
 from workers.classify import classify_reply
 from workers.emulation.behaviour import Refusal
 from workers.emulation.providers.provider import Provider
-from workers.replies.classifier import read_reply
 from workers.reporter import Reporter
 from workers.simulation.account import Account
 from workers.simulation.agenda import Agenda
@@ -25,13 +21,6 @@ from workers.site import Terms
 
 # A source that was put off is silent for this long, until the store has said more (workers/lane.py), s.
 _MOMENT = 1.0
-
-
-class Heard(Protocol):
-    """Called when a worker's reporter has been told something."""
-
-    def __call__(self, worker: "Worker", *, bad: bool) -> None:
-        """``bad``: it was a refusal."""
 
 
 class Worker:
@@ -67,7 +56,7 @@ class Post:
         backlog: Backlog,
         settle: Callable[[Mail, Outcome, str], None],
         ring: Callable[[str], None],
-        hear: Heard,
+        hear: Callable[[Worker], None],
     ) -> None:
         """``settle``: takes what an attempt brought. ``ring``: something waits again at a site.
 
@@ -114,6 +103,16 @@ class Post:
         """Return the lines of all sources, or of the one that is pinned to."""
         return [self.lines[pin]] if pin else list(self.lines.values())
 
+    def watch(self, source: str) -> None:
+        """A source is silent here: what it delivers afterwards is news."""
+        if self.worker.reporter is not None:
+            self.worker.reporter.watch(self.site, source)
+
+    def give_back(self, tenant: str) -> None:
+        """The site will not have a tenant's mail: what has not been begun goes back."""
+        for line in self.lines.values():
+            line.hold_back(tenant)
+
     def let_go(self, pin: str) -> None:
         """What is pinned to a source is for anybody."""
         while (mail := self.backlog.take(pin)) is not None:
@@ -134,14 +133,22 @@ class Post:
         if refusal is None:
             outcome = classify_reply(command, 250, "2.0.0", "ok")
         else:
-            outcome = _classify(command, refusal, self.site)
+            outcome = classify_reply(
+                command, refusal.code, refusal.status, refusal.text, provider=self.site
+            )
         if (reporter := self.worker.reporter) is not None:
             tenant = mail.tenant if mail is not None else ""
             if reporter.note(self.site, source, tenant, [outcome]):
                 self.worker.close(source, self.site, now + _MOMENT)
                 line.hold_back()
-            self._hear(self.worker, bad=refusal is not None)
+            if outcome.action == "slow-tenant":
+                line.hold_back(tenant)
+            self._hear(self.worker)
         return outcome
+
+    def is_closed(self, source: str) -> bool:
+        """Tell whether a source has to be silent here."""
+        return self.worker.is_closed(source, self.site, self.agenda.now)
 
     def end(self, mail: Mail, outcome: Outcome, source: str) -> None:
         """A message has had its attempt."""
@@ -169,15 +176,3 @@ class Post:
     def hold_back(self, source: str) -> None:
         """A source has to be silent here."""
         self.lines[source].hold_back()
-
-
-def _classify(command: str, refusal: Refusal, site: str) -> Outcome:
-    outcome = classify_reply(command, refusal.code, refusal.status, refusal.text)
-    reading = read_reply(refusal.code, refusal.status, refusal.text, provider=site, command=command)
-    return msgspec.structs.replace(
-        outcome,
-        blame=reading.blame,
-        label=reading.label.value,
-        action=reading.action.value,
-        rest=reading.rest,
-    )
