@@ -26,12 +26,16 @@ def open_worker(
     routes: Mapping[str, int],
     addresses: Mapping[str, str],
     names: tuple[str, ...] = (),
+    tables: str = "",
     **delivery: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``outgate worker`` until the block ends, then kill it. ``routes``: domain -> port."""
+    """Run ``outgate worker`` until the block ends, then kill it.
+
+    ``routes``: domain -> port; ``tables``: more of the configuration, TOML.
+    """
     base.mkdir(exist_ok=True)
     path = base / "worker.toml"
-    path.write_text(_write(server, routes, addresses, delivery))
+    path.write_text(_write(server, routes, addresses, delivery) + tables)
     chosen = [option for name in names for option in ("--source", name)]
     with subprocess.Popen(
         [sys.executable, "-m", "workers.cli", "worker", "-c", path, *chosen],
