@@ -66,7 +66,7 @@ async def test_it_waits_everywhere_and_others_do_not(server: Server, tmp_path: P
             print(  # noqa: T201
                 f"{len(refused)} refused within {lasted:.2f} s; the other's: {len(theirs) / span:.0f}/s"
             )
-            assert lasted < 5
+            assert lasted < 20  # of the minute; a busy machine may stand still for seconds
             # In each session of three sources of two workers one, and one while it was heard of; not all
             # that was in hand.
             assert len(refused) <= 2 * 3 * SESSIONS * 2
