@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test attack check format bench fuzz clean
+.PHONY: install demo test attack check format bench bench-control fuzz clean
 
 install: $(STAMP)
 
@@ -39,6 +39,10 @@ format: install
 # Against Postfix, on this machine; needs Debian's postfix package for smtp-source and smtp-sink.
 bench: install
 	$(BIN)/python -m tests.bench
+
+# The control loop against a fixed table and an oracle, in virtual time: 150 runs, on all cores.
+bench-control: install
+	$(BIN)/python -m tests.bench --only control
 
 # Looks for octets that break what must hold (tests/fuzz): each target for FUZZ_SECONDS, one after the
 # other. What was found is kept under .fuzz. atheris is for Linux on x86_64, so `dev` does not have it.

@@ -12,7 +12,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from relay.config.units import parse_octets
-from tests.bench import headofline, lookups, machine, scale
+from tests.bench import control, headofline, lookups, machine, scale
 from tests.bench.gated import measure_gated
 from tests.bench.limits import measure_limits
 from tests.bench.memory import measure_idle, measure_large
@@ -31,7 +31,7 @@ from tests.kit import postfix, sink
 _COUNTS = {4096: 10_000, 102_400: 3_000}
 # Share of the machine's CPU used by what has no part in a run; the kernel's own work is in it.
 _NOISE = 0.10
-_QUEUES = ("headofline", "scale", "limits", "rotation", "gated", "dns")
+_QUEUES = ("headofline", "scale", "limits", "rotation", "gated", "dns", "control")
 _PARTS = (*SYSTEMS, "memory", "tls", *_QUEUES)
 _R = TypeVar("_R", Run, TlsRun)
 
@@ -103,7 +103,7 @@ def _run_memory(options: argparse.Namespace, report: Report, progress: Progress)
 
 
 def _measure_queues(part: str, progress: Progress, *, quick: bool) -> Figures:
-    """Measure what is about queues, limits, sources and names; without Postfix beside it."""
+    """Measure what is about queues, limits, sources, names and control; without Postfix beside it."""
     match part:
         case "headofline":
             size = headofline.QUICK if quick else headofline.Size()
@@ -119,6 +119,8 @@ def _measure_queues(part: str, progress: Progress, *, quick: bool) -> Figures:
             return measure_gated(progress, queues=queues, seconds=seconds)
         case "dns":
             return lookups.measure_look_ups(progress, lookups.QUICK if quick else lookups.Size())
+        case "control":
+            return control.measure_control(progress, control.QUICK if quick else control.Size())
         case _:
             raise AssertionError(part)
 
