@@ -40,7 +40,7 @@ format: install
 bench: install
 	$(BIN)/python -m tests.bench
 
-# The control loop against a fixed table and an oracle, in virtual time: 150 runs, on all cores.
+# The control loop against a fixed table and an oracle, in virtual time: 110 runs, on all cores.
 bench-control: install
 	$(BIN)/python -m tests.bench --only control
 

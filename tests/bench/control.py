@@ -32,9 +32,12 @@ class Size:
 
     mixes: tuple[str, ...] = MIXES
     seeds: int = 10
+    # Of the fixed table, which nothing was promised of: its storms of retries take longer than all the
+    # rest, and are much the same on every seed.
+    fixed_seeds: int = 2
 
 
-QUICK = Size(("strict", "changing"), 1)
+QUICK = Size(("strict", "changing"), 1, 1)
 
 _Job = tuple[str, int, Name]
 
@@ -66,7 +69,7 @@ def measure_control(progress: Progress, size: Size) -> Control:
         (mix, seed, policy)
         for policy in ("fixed", "loop", "oracle")
         for mix in size.mixes
-        for seed in range(1, size.seeds + 1)
+        for seed in range(1, (size.fixed_seeds if policy == "fixed" else size.seeds) + 1)
     ]
     begun = time.monotonic()
     runs: dict[str, list[Figures]] = {mix: [] for mix in size.mixes}

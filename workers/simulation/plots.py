@@ -14,6 +14,7 @@ from workers.simulation.run import Run
 
 _Axes = Any  # of matplotlib, which may not be there
 _COLOURS = {"loop": "#1f6fb4", "fixed": "#c8553d", "oracle": "#6a9a4f"}
+_MANY = 100  # from there on a curve of a few beside it would lie on the axis
 _POINTS = 400  # of a curve; a month has forty thousand minutes
 
 
@@ -98,8 +99,9 @@ def _draw_refused(axes: _Axes, runs: Sequence[Run], site: str) -> None:
         curve = _thin_out(refused, width)
         times = [(number + 0.5) * width * STEP / _find_unit(run) for number in range(len(curve))]
         axes.plot(times, curve, color=_COLOURS[run.policy], label=run.policy, lw=1.2)
-    axes.set_yscale("symlog", linthresh=10)
-    axes.set_ylim(bottom=0)
+    if axes.get_ylim()[1] > _MANY:
+        axes.set_yscale("symlog", linthresh=10)
+    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
     axes.set_ylabel("throttled and\nblocked in 10 min")
 
 
@@ -107,7 +109,7 @@ def _draw_standing(axes: _Axes, runs: Sequence[Run], site: str) -> None:
     """The loop's pace of each source, and its score as a dotted line."""
     scores = axes.twinx()
     for run in runs:
-        for (name, source), history in run.history.items():
+        for (name, source), history in sorted(run.history.items()):
             if name == site and run.policy == "loop":
                 width = max(1, len(history) // _POINTS)
                 times = [(time - START) / _find_unit(run) for time, _ in history][::width]
@@ -118,6 +120,8 @@ def _draw_standing(axes: _Axes, runs: Sequence[Run], site: str) -> None:
                 score = [one.score for _, one in history[::width]]
                 scores.plot(times, score, color=line.get_color(), ls=":", lw=1.0)
     axes.set_ylabel("pace/s of the loop")
-    axes.set_ylim(bottom=0)
+    # No pace, no curve: then the scale means nothing.
+    paced = any(one.pace is not None for run in runs for h in run.history.values() for _, one in h)
+    axes.set_ylim(0, None if paced else 1)
     scores.set_ylabel("score (dotted)")
     scores.set_ylim(0, 1)
