@@ -36,6 +36,7 @@ _WATCHED = 20
 
 # What our own fault is not: these say something about the source, or the way that it sends.
 _THROTTLED = frozenset({"slow-source", "slow-netblock"})
+_STOPS = _THROTTLED | {"quarantine-source"}
 _CONTENT = frozenset({"content_spam", "content_malware"})
 # What a report counts.
 _COUNTS = (
@@ -109,13 +110,19 @@ class Reporter:
             return False
         news = self._find_news(site)
         report = news.find(source)
-        delivered = stops = False
+        delivered = answered = stops = False
         for outcome in outcomes:
             if outcome.disposition is Disposition.DELIVERED:
                 delivered = True
-            elif self._take_in(news, report, tenant, outcome):
+            elif outcome.action in _STOPS:
+                if not stops:  # once for a message, however many recipients it has
+                    self._blame_source(news, report, outcome)
                 stops = True
+            else:
+                self._take_in(news, report, tenant, outcome)
+                answered = answered or outcome.code > 0
         report.delivered += delivered
+        report.answered += answered and not delivered and not stops
         if delivered and self._is_watched(site, source):
             news.bad = True
         if news.bad:
@@ -142,22 +149,19 @@ class Reporter:
             news = self._news[site] = _News(trio.current_time())
         return news
 
-    def _take_in(self, news: _News, report: Report, tenant: str, outcome: Outcome) -> bool:
-        """Count an answer that was not yes; return True when the source has to stop."""
+    def _take_in(self, news: _News, report: Report, tenant: str, outcome: Outcome) -> None:
+        """Count an answer that was not yes, and is not about the source."""
         match outcome.action:
-            case "slow-source" | "slow-netblock" | "quarantine-source":
-                self._blame_source(news, report, outcome)
-                return True
             case "fewer-connections":
                 report.crowded += 1
                 news.bad = True
             case "slow-tenant":
-                news.put_off[tenant] = PutOff(tenant, _find_rest(outcome), outcome.text[:_TEXT])
+                rest = max(outcome.rest, find_hint(outcome) or 0.0)
+                news.put_off[tenant] = PutOff(tenant, rest, outcome.text[:_TEXT])
                 news.bad = True
             case _:
                 report.unknown += outcome.label == "mailbox_unknown"
                 report.content += outcome.label in _CONTENT
-        return False
 
     def _blame_source(self, news: _News, report: Report, outcome: Outcome) -> None:
         sources = [report.source]
@@ -171,7 +175,8 @@ class Reporter:
                 )
             else:
                 one.blocked += 1
-            one.rest = max(one.rest, _find_rest(outcome))
+            one.rest = max(one.rest, find_hint(outcome) or 0.0)
+            one.usual = max(one.usual, outcome.rest)
             one.why = outcome.text[:_TEXT]
         news.bad = True
 
@@ -230,11 +235,6 @@ class Reporter:
         if change.till:
             event["until"] = change.till
         self._events.write(encode_event(event | {"text": change.why}))
-
-
-def _find_rest(outcome: Outcome) -> float:
-    """Return the seconds that a rule or the reply itself asks for, 0 if none."""
-    return max(outcome.rest, find_hint(outcome) or 0.0)
 
 
 def _find_neighbours(sources: Sequence[Source]) -> dict[str, list[str]]:

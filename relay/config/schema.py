@@ -378,9 +378,14 @@ class Reputation(Section, frozen=True):
     half_life: Seconds = Seconds(86400)  # within which evidence loses half its weight
     floor: float = 0.3  # a score below quarantines a source at a site, 0 to 1; 0: never
     # How long the first quarantine lasts, the second ...; the last repeats. Then it is probed.
-    quarantine: tuple[Seconds, ...] = tuple(Seconds(s) for s in (1800, 7200, 28800, 86400))
+    quarantine: tuple[Seconds, ...] = tuple(
+        Seconds(s) for s in (1800, 1800, 3600, 7200, 14400, 28800, 86400)
+    )
     probes: int = 5  # messages that must get through before it is over
     slowest: Rates = Rates((Rate(1, 60),))  # no pace falls below
+    # A source that was throttled is silent there for twice this; how long is enough is learnt then, but
+    # it is never less than this. 65: most who count, count by the minute.
+    silence: Seconds = Seconds(65)
     tenant: TenantShare = TenantShare()
 
 

@@ -37,13 +37,15 @@ class Report(msgspec.Struct, omit_defaults=False, rename=None):
     schedule: str = ""  # filled in by ``Standings.report``
     most: float = 0.0  # its configured rate, deliveries/s; 0: none
     delivered: int = msgspec.field(name="d", default=0)
+    answered: int = msgspec.field(name="o", default=0)  # otherwise, whatever it was about
     throttled: int = msgspec.field(name="t", default=0)
     crowded: int = msgspec.field(name="f", default=0)  # told to open fewer connections
     blocked: int = msgspec.field(name="x", default=0)
     unknown: int = msgspec.field(name="n", default=0)  # recipients that nobody knows
     content: int = msgspec.field(name="m", default=0)  # refused as spam or malware
     complaints: int = msgspec.field(name="c", default=0)
-    rest: float = 0.0  # seconds that were asked for
+    rest: float = 0.0  # seconds that an answer asks for
+    usual: float = 0.0  # ... that are usual with this receiver
     why: str = ""  # what was said
 
 
@@ -174,7 +176,10 @@ class Standings:
 
     def _complete(self, one: Report) -> Report:
         return msgspec.structs.replace(
-            one, rest=int(one.rest * 1000), schedule=self._schedules.get(one.source, "")
+            one,
+            rest=int(one.rest * 1000),
+            usual=int(one.usual * 1000),
+            schedule=self._schedules.get(one.source, ""),
         )
 
     async def read(self, sites: Iterable[str], now: float) -> dict[tuple[str, str], Standing]:
@@ -272,7 +277,7 @@ def _find_opening(record: _Record, now: float) -> float:
     """Return when the bucket of a pace holds a delivery again, 0 if it does: ``open_pace``, there."""
     if record.p is None:
         return 0.0
-    burst = max(1.0, record.p / 2)
+    burst = max(1.0, record.p)
     filled = record.ka / 1000 or now
     left = burst if record.tk is None else record.tk
     left = min(burst, left + max(0.0, now - filled) * record.p)
@@ -303,6 +308,7 @@ def _make_control(settings: Reputation) -> Mapping[str, object]:
         "floor": settings.floor,
         "quarantine": [int(length * 1000) for length in settings.quarantine],
         "probes": settings.probes,
+        "silence": int(settings.silence * 1000),
         "slowest": min(rate.count / rate.seconds for rate in settings.slowest.windows),
     }
 

@@ -14,11 +14,13 @@ from redis.crc import key_slot
 
 from relay.config import Config, Rate
 from relay.errors import StoreError, StoreUnavailable
+from relay.store.feedback import Feedback
 from relay.store.gate import Gates, SiteLimits, Want
 from relay.store.keys import SHARDS, SHUT, make_key, make_tag
 from relay.store.link import Link, Part, Pending
 from relay.store.queue import Store
 from relay.store.scripts import SCRIPTS
+from relay.store.share import Counts, Shares
 from relay.store.standing import PutOff, Report, Standings
 from relay.store.suspension import Suspension, Suspensions
 from tests.kit.messages import EVENT, Claims, find_domains, make_deliveries, make_delivery
@@ -104,6 +106,9 @@ async def test_transitions_keep_to_their_shard(node: Server, store: Store, shard
         client.zadd(make_key(shard, "claims"), {others[0].delivery.id: 1})
         client.hset(make_key(shard, "watch"), mapping={"seen": 1 << 50, "since": 0})
     assert len(await store.reclaim(shard)) == 1
+    feedback = Feedback(store.link, Config())
+    assert await feedback.count(large.message_id, "abuse", EVENT)
+    assert await feedback.count(large.message_id, "abuse", EVENT) is False
     for claim in [*others[1:], *await claims.take(domain)]:
         assert await store.settle(claim, EVENT)
     assert await claims.take(domain) == []
@@ -149,6 +154,7 @@ async def test_gates_keep_to_the_shard_of_their_site(link: Link, shard: int) -> 
     news = [Report("a", delivered=3, throttled=1), Report("b", blocked=1)]
     changes = await standings.report(site, news, [PutOff("acme")])
     assert [change.kind for change in changes] == ["slowed", "quarantined", "put_off"]
+    assert await Shares(link, Config().reputation.tenant).add(site, Counts(1, 1, 0, 0))
 
 
 async def test_what_is_for_all_keeps_to_the_first_shard(link: Link, shard: int) -> None:

@@ -4,9 +4,13 @@
 --   g b at      evidence for and against, and when it was reckoned (it decays)
 --   r ra rb     deliveries a second, over a minute; when reckoned; since when it is counted
 --   p pa        pace, deliveries a second (none: not paced); when it moved last
---   w th        the pace that was too much; below th a pace doubles, above it grows evenly
---   k st ta cl  deliveries that one throttle caught; throttles in a row; when; delivered since
+--   w p0        the pace that was too much; the one that it was cut to
+--   x ramp n    clean messages since then; after how many it is near w; after how many it tries more
+--   step        ... and how fast
+--   k st ta cl  deliveries that one throttle caught; throttles in a row; when; answers since
 --   till why    sends nothing until; what was said
+--   rest short  how long that is the next time; whether it has ever been too short
+--   pl          until when a first delivery is out, to see whether it is over
 --   tk ka       the pace's bucket: what is left, and when that was
 --   c ca cf     connections it may have; when that moved; how often in a row it fell
 --   q           quarantine: u until, n how often, w why, ok probes that got through, pl until when one is out
@@ -98,7 +102,7 @@ local function roll_day(s, schedule, now)
 end
 
 local function open_pace(s, now)
-  local burst = math.max(1, s.p / 2)
+  local burst = math.max(1, s.p)
   local left = math.min(burst, (s.tk or burst) + math.max(0, now - (s.ka or now)) * s.p / 1000)
   s.tk, s.ka = left, now
   return left
@@ -113,6 +117,11 @@ local function open_standing(s, schedule, now)
     room = 1
   end
   if (s.till or 0) > now then return 0, s.till - now, 'throttled' end
+  if s.ta and s.cl == 0 then
+    -- Has the receiver forgiven? One finds out for all.
+    if (s.pl or 0) > now then return 0, s.pl - now, 'throttled' end
+    room = 1
+  end
   if schedule then
     local allowance = roll_day(s, schedule, now)
     if allowance then
@@ -133,6 +142,8 @@ end
 local function take_standing(s, count, now)
   if s.d then s.u = math.max(0, s.u + count) end
   if s.p then s.tk = (s.tk or 0) - count end
+  local is_first = s.ta and s.cl == 0
+  if is_first then s.pl = count > 0 and now + 30000 or nil end
   if s.q then s.q.pl = count > 0 and now + 60000 or nil end
-  return s.d or s.p or s.q
+  return s.d or s.p or s.q or is_first
 end

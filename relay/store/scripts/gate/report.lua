@@ -2,10 +2,12 @@
 -- quarantine. Also what concerns a tenant there, from whichever source.
 -- KEYS[1] a key of the site's tag
 -- ARGV[1] site
--- ARGV[2] JSON: half (ms), floor, quarantine (list of ms), probes, slowest (deliveries a second)
+-- ARGV[2] JSON: half (ms), floor, quarantine (list of ms), probes, slowest (deliveries a second),
+--         silence (ms)
 -- ARGV[3] JSON, a list: for each source: s its name, schedule, most (its configured rate, 0: none), and
---         counts: d delivered, t throttled, f told to open fewer connections, x blocked, n unknown
---         recipients, m content refused, c complaints; rest (ms that was asked for), why
+--         counts: d delivered, o otherwise answered, t throttled, f told to open fewer connections,
+--         x blocked, n unknown recipients, m content refused, c complaints; rest (ms that the answer
+--         asks for), usual (ms that are usual with this receiver), why
 -- ARGV[4] JSON, a list: for each tenant: t its name, rest (ms, 0: what is usual), why
 -- Returns a line of JSON for each thing that has changed: s or tenant, kind, and figures.
 pass_when_full()
@@ -13,8 +15,9 @@ local now, site = clock(), ARGV[1]
 local control = cjson.decode(ARGV[2])
 local changes = {}
 local SECOND, MINUTE = 1000, 60000
-local LONGEST = 15 * MINUTE -- rest after throttles in a row, unless the receiver names more
-local LIMIT = DAY -- and no receiver can silence a source for longer
+-- Silence after a throttle, at most, unless the receiver names more; and then at most.
+local LONGEST, LIMIT = 60 * MINUTE, DAY
+local DISTANCE, FEW = 250, 20 -- messages between throttles; too few to say anything of a pace
 -- What one answer weighs as evidence against. The reasons are in DESIGN.md.
 local WEIGHTS = { t = 2, f = 0.5, x = 25, n = 4, m = 2, c = 200 }
 
@@ -37,7 +40,7 @@ local function quarantine(s, one, why)
   if s.qa and now - s.qa > 7 * DAY then s.qn = 0 end
   s.qn, s.qa, s.bad = (s.qn or 0) + 1, now, true
   local length = control.quarantine[math.min(s.qn, #control.quarantine)]
-  length = math.max(length, math.min(one.rest or 0, LIMIT))
+  length = math.max(length, math.min(math.max(one.rest, one.usual), LIMIT))
   if not s.q then s.qr = find_rate(s, now) end -- what it had reached
   s.q = { u = now + length, n = s.qn, w = why, ok = 0 }
   close_everywhere(one.s, s.q.u)
@@ -49,62 +52,121 @@ local function release(s, one)
   -- Forgiven, or the old evidence would shut it in again at the next unknown recipient.
   local shut = (s.g + NEUTRAL * PRIOR) / math.max(control.floor, 0.01) - s.g - PRIOR
   s.b = math.min(s.b, math.max(0, shut / 2))
-  local reached = math.max(s.qr or 0, 1)
-  s.p, s.th, s.w = math.max(control.slowest, reached / 20), reached / 2, reached
-  s.pa, s.tk, s.ka, s.st, s.cl, s.qr = now, 1, now, 0, 0, nil
+  -- Where it had reached nothing yet, or went slowly, two a second are soon reached again: from a fraction
+  -- of one it would take a day.
+  s.w = math.max(2, s.qr or 0)
+  s.p0, s.x, s.ramp, s.n, s.step = s.w / 20, 0, 200, 400, 100
+  s.p = math.max(control.slowest, s.p0)
+  s.pa, s.tk, s.ka, s.st, s.cl, s.qr, s.ta, s.till = now, 1, now, 0, 0, nil, now, now
+  s.rest = s.rest or control.silence
   tell(one.s, 'released', { pace = round(s.p), score = round(score(s)) })
 end
 
--- Throttled: less, and a moment of silence. What comes within that moment was under way already.
+-- How many messages apart throttles should be: so many for each that one of them catches, and so many that
+-- the silence after it is no more than a twentieth of the time; but half an hour is long enough to find out
+-- whether the limit has gone up.
+local function spread(s)
+  local rest = s.rest / SECOND
+  local most = s.p * math.max(1800, 20 * rest)
+  s.n = math.max(100, math.min(math.max(DISTANCE * math.max(1, s.k or 1), 20 * s.p * rest), most))
+  s.ramp = math.max(50, s.n / 4)
+end
+
+-- The first throttle: half of what was reached.
+local function begin_pace(s, one)
+  -- Within the first seconds, or after a quiet hour, what was reached is how the receiver takes a burst,
+  -- not its rate, which may be many times that: on again soon. Where nothing has gone through (a neighbour
+  -- was throttled, or the first message) there is no rate to go by at all; the slowest would take a day to
+  -- grow out of, so one in two seconds. If it is too much after all, it falls.
+  local reached = find_rate(s, now)
+  local is_burst = now - (s.rb or now) < 10 * SECOND or one.lately > 2 * reached
+  reached = math.max(reached, one.lately)
+  s.w = math.max(control.slowest, reached, 0.5)
+  s.p0, s.k, s.step = s.w / 2, 1, 25
+  s.p = s.p0
+  spread(s)
+  if is_burst then s.n, s.ramp = 50, 50 end
+end
+
+-- Throttled again. What was kept to for long without one (w) was not too much: if it came when more was tried,
+-- back to that, for what came through meanwhile was what the receiver had saved up; but much more than that
+-- is a limit that has gone up. If it came at about w, w is a little too much; if early, a good deal. If it
+-- came at once, the pace says little: then it is between what went through, reckoned with the silence and
+-- without.
+local function cut_pace(s, one)
+  local going = math.max(SECOND, now - (s.till or s.ta))
+  if s.x >= s.n and s.p < 1.35 * s.w then
+    s.k, s.w = math.min(5, one.t), s.w * 1.02
+    s.p0 = s.w * 0.92
+  elseif s.x >= s.n then
+    s.w, s.p0 = s.p * 0.7, s.p * 0.63
+  elseif s.x >= s.n / 2 then
+    s.k, s.w, s.p0 = math.min(5, one.t), s.p * 0.96, s.p * 0.87
+  elseif going > MINUTE then
+    s.w, s.p0 = s.p * 0.9, s.p * 0.8
+  else
+    local through = s.cl * SECOND / math.sqrt(going * math.max(SECOND, now - s.ta))
+    s.p0 = math.max(s.p * 0.1, math.min(s.p * 0.7, through))
+    s.w = math.sqrt(s.p * s.p0)
+  end
+  s.p, s.step = s.p0, 100
+  spread(s)
+end
+
+-- Throttled: less, and silence for a while. What comes within it was under way already.
 local function throttle(s, one)
   if (s.till or 0) > now then
     s.k = math.min(5, (s.k or 0) + one.t)
-    s.till = math.max(s.till, now + math.min(one.rest or 0, LIMIT))
+    s.till = math.max(s.till, now + math.min(one.rest, LIMIT))
     return
   end
-  local is_streak = s.ta and ((s.cl or 0) < 20 or now - s.ta < 10 * SECOND)
-  s.st = is_streak and (s.st or 0) + 1 or 1
-  local before, reached = s.p, find_rate(s, now)
-  if not s.p then
-    -- Nothing has gone through of late (a neighbour was throttled, or the first message): that is no pace
-    -- to go by, and the slowest would take a day to grow out of. If this is too much, it halves.
-    s.w = math.max(control.slowest, reached > 0.01 and reached or 1)
-    s.p, s.k = s.w / 2, 1
-    s.th = s.p
-  elseif s.st == 1 then
-    s.w = s.p
-    s.p = math.min(s.p * 0.9, math.max(reached, s.p * 0.7))
-    s.th, s.k = s.p, math.min(5, one.t)
+  local before = s.p
+  s.rest = s.rest or math.max(2 * control.silence, math.min(one.usual, LONGEST))
+  if s.p and s.cl == 0 then
+    -- Nothing has gone through since: it is not the pace, the receiver has not forgiven yet. Many ask for
+    -- more with each attempt that comes too early, so that twice as long would never be enough.
+    s.short = true
+    s.st, s.rest = s.st + 1, math.min(LONGEST, s.rest * 4)
   else
-    s.p = s.p * 0.5
-    if s.st == 2 then s.th = s.p end
+    if s.p then cut_pace(s, one) else begin_pace(s, one) end
+    s.st = 1
   end
   s.p = math.max(control.slowest, s.p)
-  s.th, s.w = math.max(s.th, s.p), math.max(s.w, s.p)
-  local rest = math.max(math.min(SECOND * 2 ^ math.min(s.st - 1, 20), LONGEST), math.min(one.rest or 0, LIMIT))
+  s.w, s.x = math.max(s.w, s.p), 0
+  local rest = math.max(s.rest, math.min(one.rest, LIMIT))
   s.till, s.ta, s.cl, s.pa, s.tk, s.ka, s.why = now + rest, now, 0, now, 0, now + rest, one.why
+  s.pl = nil
   close_everywhere(one.s, s.till)
   tell(one.s, 'slowed', { before = before and round(before), pace = round(s.p), rest = rest, why = one.why })
 end
 
--- A clean while: more. Only where the pace was used, or there is nothing to conclude.
-local function speed_up(s, one)
-  local passed = math.min(now - (s.pa or now), 30 * SECOND) / SECOND
+-- Something went through after a throttle: had the silence to be that long? Next time a little less will
+-- show; but where less has been too little before, it was punished, and is not tried again.
+local function forgive(s)
+  if s.st == 1 and not s.short then s.rest = math.max(control.silence, s.rest * 0.7) end
+  s.st = 0
+end
+
+-- Clean messages give it back: soon near to what was too much, then up to it over as many messages as
+-- throttles should be apart, then faster and faster, for the limit seems to have gone up. Only messages at
+-- about the pace count: what is slower proves nothing.
+local function speed_up(s, one, count)
+  local passed = math.max(1, math.min(now - (s.pa or now), 30 * SECOND)) / SECOND
   s.pa = now
-  if passed <= 0 or (s.till or 0) > now then return end
-  if math.max(find_rate(s, now), one.d / passed) < 0.5 * s.p then return end
-  if s.p < s.th then
-    s.p = math.min(s.th, s.p * 2 ^ math.min(1, one.d / 4))
+  if (s.till or 0) > now or math.max(find_rate(s, now), count / passed) < 0.5 * s.p then return end
+  s.x = (s.x or 0) + count
+  local near = 0.96 * s.w
+  if s.x < s.ramp then
+    s.p = s.p0 + (near - s.p0) * s.x / s.ramp
+  elseif s.x < s.n then
+    s.p = near + (s.w - near) * (s.x - s.ramp) / (s.n - s.ramp)
   else
-    -- A tenth of what was too much, within as many messages as keep the throttled ones few.
-    local span = math.max(30, 400 * math.max(1, s.k or 1) / s.p)
-    local step = 0.1 * s.w * passed / span
-    if s.p > s.w then step = step * (1 + (s.p - s.w) / (0.1 * s.w)) end
-    s.p = s.p + math.min(step, s.p)
+    s.p = s.w * (0.95 + 0.05 * 2 ^ math.min((s.x - s.n) / s.step, 12))
   end
+  s.p = math.max(control.slowest, s.p)
   local most = one.most and one.most > 0 and one.most or 1000
   if s.p > most * 1.05 then
-    s.p, s.pa, s.tk, s.ka, s.w, s.th = nil, nil, nil, nil, nil, nil
+    for _, name in ipairs({ 'p', 'pa', 'tk', 'ka', 'w', 'p0', 'x', 'n', 'ramp', 'step' }) do s[name] = nil end
     tell(one.s, 'unpaced', {})
   end
 end
@@ -120,6 +182,7 @@ end
 
 local function widen(s, one)
   if now - s.ca < 5 * MINUTE * 2 ^ (s.cf - 1) then return end
+  if call('ZCARD', berths_key(one.s, site)) < s.c then return end -- who has no use for them has no proof
   s.c, s.ca, s.cf = s.c + 1, now, math.max(1, s.cf - 1)
   if s.c > 100 then s.c, s.ca, s.cf = nil, nil, nil end
 end
@@ -128,16 +191,22 @@ local function report(one)
   local s = read_standing(site, one.s)
   decay(s, control.half, now)
   s.g = s.g + one.d
-  for kind, weight in pairs(WEIGHTS) do s.b = s.b + weight * (one[kind] or 0) end
+  for kind, weight in pairs(WEIGHTS) do s.b = s.b + weight * one[kind] end
+  s.b = s.b - WEIGHTS.t * math.max(0, one.t - 5) -- a burst that meets a limit is one event, not a hundred
   local schedule = parse_schedule(one.schedule or '')
   if schedule then
     roll_day(s, schedule, now)
     s.de, s.ba = s.de + one.d, s.ba + one.t + one.x
   end
   local is_probing = s.q and s.q.u <= now
-  if one.d > 0 then
-    note_rate(s, one.d, now)
-    s.cl = (s.cl or 0) + one.d
+  one.lately = (one.d + one.o) * SECOND / math.max(SECOND, now - (s.ra or now))
+  local passed = one.d + one.o -- any other answer shows as well that it is not throttled
+  if passed > 0 then
+    note_rate(s, passed, now)
+    if (s.till or 0) <= now then -- or it was under way when the throttle came
+      s.cl, s.pl = (s.cl or 0) + passed, nil
+      if (s.st or 0) > 0 and s.cl >= FEW then forgive(s) end
+    end
     if is_probing then s.q.ok, s.q.pl = s.q.ok + one.d, nil end
   end
   if one.x > 0 then
@@ -145,7 +214,7 @@ local function report(one)
   elseif one.t > 0 then
     throttle(s, one)
   else
-    if one.d > 0 and s.p then speed_up(s, one) end
+    if passed > 0 and s.p then speed_up(s, one, passed) end
     if is_probing and s.q.ok >= control.probes then release(s, one) end
   end
   if one.f > 0 then
@@ -170,7 +239,7 @@ local function put_off(one)
   count, till = tonumber(count or 0), tonumber(till or 0)
   if till > now then return end
   count = now - till < DAY and count + 1 or 1
-  local rest = math.max(math.min(MINUTE * 2 ^ math.min(count - 1, 20), 4 * 60 * MINUTE), math.min(one.rest or 0, LIMIT))
+  local rest = math.max(math.min(MINUTE * 2 ^ math.min(count - 1, 20), 4 * 60 * MINUTE), math.min(one.rest, LIMIT))
   call('HSET', tenants_key(site), one.t, string.format('%d %d %s', count, now + rest, one.why))
   call('PEXPIRE', tenants_key(site), 2 * DAY)
   changes[#changes + 1] = cjson.encode({ tenant = one.t, kind = 'put_off', count = count, rest = rest, why = one.why })

@@ -283,6 +283,17 @@ for _, one in ipairs(everybody) do
     if take_standing(standing, source.granted, now) then write_standing(site, one.name, standing) end
   end
 end
+-- Who is shut out is moved on with the others also by what was dealt out just now.
+local behind = nil
+for _, one in ipairs(everybody) do
+  if not one.closed and not one.late then
+    local time = one.time + (one.ours and one.ours.granted or 0) / one.weight
+    behind = math.min(behind or time, time)
+  end
+end
+for _, one in ipairs(everybody) do
+  if one.is_shut and behind and one.time < behind then place(one, behind) end
+end
 if dealt > 0 or #passed > 0 then call('PEXPIRE', turns_here, MEMORY) end
 if dealt > 0 then
   if ARGV[9] ~= '' then call('HSET', turns_here, '#' .. ARGV[9], dealt .. ' ' .. now) end
