@@ -56,9 +56,15 @@ What receivers' answers do to a source at a site (relay/store/DESIGN.md, Reputat
                 narrowed               fewer connections (before, connections)
                 quarantined            it sends nothing there (until, count: how often, score)
                 released               it was probed, and sends again (pace, score)
-                put_off                a tenant sends nothing there for ``wait`` s, from any source
+                put-off                a tenant sends nothing there for ``wait`` s, from any source
                 all-quarantined        no source of ``pool`` may send there: its mail waits
     site, source, tenant, text         where, who, and what was said
+
+What a tenant does to the reputation of the sources that it shares with others; one worker tells for all:
+
+    event       tenant-slowed tenant-held       a share has reached its threshold
+                tenant-released        it has fallen, or an operator has forgiven it (who, why)
+    tenant, reason                     whose; which share, of how many recipients, and the threshold
 
 A certificate of the ingress is none of a message's. Each process tells for itself:
 

@@ -22,6 +22,7 @@ from workers.classify import classify_error
 from workers.hosts import Host
 from workers.peer import NOT_OFFERED, HostFailed, Peer
 from workers.route import Path, Unprotected
+from workers.replies.classifier import load_classifier
 from workers.tls.account import Account
 from workers.tls.guard import Failing, Guard, TlsUntrusted
 from workers.tls.learnt import Memory
@@ -79,6 +80,7 @@ def make_opener(
     events: EventLog,
 ) -> Opener:
     """Return the opener of a worker process. Raises StartError for a bad ``delivery.ca_file``."""
+    load_classifier()  # it compiles its rules: not with the first refusal, when all sessions wait for it
     return Opener(
         Authorities.load(config.delivery.ca_file),
         Account(tally, policies) if tally is not None else None,

@@ -28,7 +28,7 @@ from relay.store.share import NONE, Counts, Shares, State, batch
 _log = logging.getLogger("outgate.worker")
 
 _EVERY = 3.0  # s
-_EVENTS = {"slow": "tenant_slowed", "hold": "tenant_held", "": "tenant_released"}
+_EVENTS = {"slow": "tenant-slowed", "hold": "tenant-held", "": "tenant-released"}
 _UNKNOWN = "mailbox_unknown"
 _CONTENT = ("content_spam", "content_malware")
 _NOTHING = State()

@@ -76,7 +76,7 @@ class Story:
     def be_slowed(self) -> None:
         self.post("acme", "y.test", 12)
         self.post("acme", "nobody.test", 8)
-        (event,) = self.console.wait_for_events("tenant_slowed")
+        (event,) = self.console.wait_for_events("tenant-slowed")
         assert event["tenant"] == "acme"
         assert event["reason"] == "unknown users 40 % of 20 in 1d: slowed at 30 %"
 
@@ -85,7 +85,7 @@ class Story:
         begun = time.monotonic()
         others = self.post("globex", "y.test", 60)
         wait_until(lambda: self.has_arrived(others), "the other tenant's mail", seconds=5)
-        (event,) = self.console.wait_for_events("tenant_held")
+        (event,) = self.console.wait_for_events("tenant-held")
         # Ten more had to be refused, at four in a second.
         assert time.monotonic() - begun > 1.5
         assert event["reason"].endswith(": held at 60 %")
@@ -116,9 +116,9 @@ class Story:
         ledger = self.gateway.wait_ledger(self.sent)
         assert ledger.is_closed
         assert (ledger.accepted, ledger.bounced) == (self.sent, bounced)
-        events = self.console.read_events("tenant_slowed", "tenant_held", "tenant_released")
+        events = self.console.read_events("tenant-slowed", "tenant-held", "tenant-released")
         assert [event["event"] for event in events] == [
-            "tenant_slowed", "tenant_held", "tenant_released",
+            "tenant-slowed", "tenant-held", "tenant-released",
         ]  # fmt: skip
         assert self.console.read_events("deferred") == []
 

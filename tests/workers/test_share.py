@@ -147,9 +147,9 @@ async def test_it_is_slowed_then_held_then_released_and_each_is_told_once(
     events = read_events(log, tmp_path)
 
     assert [(e["event"], e["tenant"], e["reason"]) for e in events] == [
-        ("tenant_slowed", "acme", "unknown users 30 % of 10 in 1d: slowed at 20 %"),
-        ("tenant_held", "acme", "unknown users 65 % of 20 in 1d: held at 50 %"),
-        ("tenant_released", "acme", "unknown users 6.5 % of 200 in 1d"),
+        ("tenant-slowed", "acme", "unknown users 30 % of 10 in 1d: slowed at 20 %"),
+        ("tenant-held", "acme", "unknown users 65 % of 20 in 1d: held at 50 %"),
+        ("tenant-released", "acme", "unknown users 6.5 % of 200 in 1d"),
     ]
 
 

@@ -73,7 +73,7 @@ async def _forgive(store: Store, config: Config, chosen: Selection, decided: Dec
         return []
     await shares.clear(chosen.tenant)
     facts = {"tenant": chosen.tenant, "reason": share.reason}
-    await decided.record(store.link, "tenant_released", **facts)
+    await decided.record(store.link, "tenant-released", **facts)
     return [f"tenant={chosen.tenant} ({share.reason})"]
 
 

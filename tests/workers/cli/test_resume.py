@@ -99,7 +99,7 @@ async def test_who_is_named_begins_anew(desk: Desk, shares: Shares) -> None:
     states = await shares.read(["acme", "globex"])
     assert (states["acme"].state, states["acme"].counts) == ("", Counts())
     assert states["globex"].state == "slow"
-    (event,) = desk.read_events("tenant_released")
+    (event,) = desk.read_events("tenant-released")
     assert (event["tenant"], event["reason"]) == ("acme", _HELD)
     assert (event["who"].partition("@")[0], event["why"]) == ("ann", "list was cleaned")
     assert desk.read_events("resumed")[0]["suspensions"] == [f"tenant=acme ({_HELD})"]
