@@ -21,8 +21,8 @@ from relay.store.queue import Store
 from workers.classify import classify_error
 from workers.hosts import Host
 from workers.peer import NOT_OFFERED, HostFailed, Peer
-from workers.route import Path, Unprotected
 from workers.replies.classifier import load_classifier
+from workers.route import Path, Unprotected
 from workers.tls.account import Account
 from workers.tls.guard import Failing, Guard, TlsUntrusted
 from workers.tls.learnt import Memory

@@ -225,7 +225,11 @@ class Reporter:
             self._tell(site, change)
 
     def _tell(self, site: str, change: Change) -> None:
-        event: dict[str, object] = {"time": time.time(), "event": change.kind.replace("_", "-"), "site": site}
+        event: dict[str, object] = {
+            "time": time.time(),
+            "event": change.kind.replace("_", "-"),
+            "site": site,
+        }
         for name in ("source", "tenant", "before", "pace", "connections", "count", "score"):
             value = getattr(change, name)
             if value not in (None, "", 0):

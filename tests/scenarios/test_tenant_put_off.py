@@ -51,7 +51,7 @@ async def test_it_waits_everywhere_and_others_do_not(server: Server, tmp_path: P
                 )
                 await fleet.post(200)  # much is in hand when the first answer comes
                 receiver.judge = judge
-                (event, *_) = await fleet.wait_for_events("put_off")
+                (event, *_) = await fleet.wait_for_events("put-off")
                 assert (event["tenant"], event["site"]) == ("acme", "google")
                 assert event["wait"] >= 59
                 start = trio.current_time()

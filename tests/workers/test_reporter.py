@@ -50,8 +50,8 @@ class Desk:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.events.run)
             with trio.fail_after(5):
-                while not (lines := self.path.read_bytes().splitlines()):
-                    await trio.sleep(0.01)  # noqa: ASYNC110 - a file has no event
+                while not (lines := self.path.read_bytes().splitlines()):  # noqa: ASYNC110 - a file
+                    await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
         return [decode_event(line) for line in lines]
 
