@@ -42,7 +42,7 @@ def draw_site(runs: Sequence[Run], site: str) -> bytes:
         if each.get_legend_handles_labels()[0]:
             # Beside the curves, not over them: where it covers nothing is not the same in two pictures.
             each.legend(
-                loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", frameon=False
+                loc="upper left", bbox_to_anchor=(1.06, 1.0), fontsize="small", frameon=False
             )
     octets = io.BytesIO()
     figure.savefig(octets, format="png", dpi=100)
