@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.kit.fleet import open_fleet
 from tests.kit.receiver import BLOCKED, block_all, open_receiver, say_yes
 from tests.kit.redis import Server
+
+pytestmark = pytest.mark.heavy
 
 BEFORE, COUNT = 300, 60
 

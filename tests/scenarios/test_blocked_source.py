@@ -14,6 +14,8 @@ from tests.kit.receiver import BLOCKED, Receiver, block, open_receiver, say_yes
 from tests.kit.redis import Server
 from tests.kit.works import SOURCES
 
+pytestmark = pytest.mark.heavy
+
 BAD = SOURCES["a"]
 RATE = 60.0  # messages a second
 BURST = 300

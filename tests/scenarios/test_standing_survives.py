@@ -20,7 +20,7 @@ from tests.kit.works import SOURCES, Works, open_works
 
 THROTTLED = "450 4.7.1 Error: too much mail from 127.0.0.12"
 TABLES = '[reputation]\nsilence = "2s"\n'
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.kit.fleet import open_fleet
 from tests.kit.receiver import open_receiver
 from tests.kit.redis import Server
 from tests.kit.works import SOURCES
+
+pytestmark = pytest.mark.heavy
 
 ANSWER = (
     "421 4.7.28 Gmail has detected an unusual rate of unsolicited mail originating from your DKIM "

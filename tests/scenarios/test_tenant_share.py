@@ -16,7 +16,7 @@ from tests.kit.letters import connect, make_letter, send
 from tests.kit.peer import ScriptedHost, open_host
 from tests.kit.shelf import Shelf
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 # The sources' own standing at such a host is another matter, and would rest them there, too.
 TABLES = """\

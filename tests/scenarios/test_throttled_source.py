@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
 from relay.config.units import Rate, Rates
@@ -19,6 +20,8 @@ from workers.emulation.providers.books import Books
 from workers.emulation.providers.host import Host
 from workers.emulation.providers.profile import Profile
 from workers.hosts import Host as Address
+
+pytestmark = pytest.mark.heavy
 
 ADDRESSES = {name: SOURCES[name] for name in "ab"}
 LIMIT, BURST = 30, 30  # messages a second, and at once, of each address
