@@ -166,13 +166,13 @@ async def test_what_receivers_have_said(server: Server, tmp_path: Path, store: S
     while await take("b", 10):
         pass
     assert (await why())[0] == "ready"  # a may
-    await standings.report("big", [Report("a", throttled=1, rest=90, why="421 slow down")])
+    await standings.report("big", [Report("a", throttled=1, rest=600, why="421 slow down")])
     word, text, opens = await why()
     assert (word, text) == (
         "throttled",
-        "source a was throttled at big: silent for 1.5 min: 421 slow down",
+        "source a was throttled at big: silent for 10 min: 421 slow down",
     )
-    assert 80 < opens <= 90
+    assert 590 < opens <= 600
     await standings.report("big", [Report("a", blocked=1, rest=200_000, why="550 listed")])
     word, text, opens = await why()
     assert word == "warm-up"  # of b, which opens first
