@@ -376,7 +376,8 @@ class Reputation(Section, frozen=True):
 
     enabled: bool = True
     half_life: Seconds = Seconds(86400)  # within which evidence loses half its weight
-    floor: float = 0.3  # a score below quarantines a source at a site, 0 to 1; 0: never
+    # A score below, after a hundred answers, quarantines a source at a site, 0 to 1; 0: never.
+    floor: float = 0.3
     # How long the first quarantine lasts, the second ...; the last repeats. Then it is probed.
     quarantine: tuple[Seconds, ...] = tuple(
         Seconds(s) for s in (1800, 1800, 3600, 7200, 14400, 28800, 86400)

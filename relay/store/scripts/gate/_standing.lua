@@ -1,7 +1,7 @@
 -- The standing of a source at a site: what receivers' answers have made of it. One JSON object for each, in
 -- `standing:<site>`. The formulas and their reasons are in DESIGN.md, Reputation.
 --
---   g b at      evidence for and against, and when it was reckoned (it decays)
+--   g b e at    evidence for and against, answers, and when all that was reckoned (it decays)
 --   r ra rb     deliveries a second, over a minute; when reckoned; since when it is counted
 --   p pa        pace, deliveries a second (none: not paced); when it moved last
 --   w p0        the pace that was too much; the one that it was cut to
@@ -37,7 +37,7 @@ end
 
 local function decay(s, half, now)
   local factor = 2 ^ (-math.max(0, now - (s.at or now)) / half)
-  s.g, s.b, s.at = (s.g or 0) * factor, (s.b or 0) * factor, now
+  s.g, s.b, s.e, s.at = (s.g or 0) * factor, (s.b or 0) * factor, (s.e or 0) * factor, now
 end
 
 local function score(s)

@@ -18,6 +18,7 @@ local SECOND, MINUTE = 1000, 60000
 -- Silence after a throttle, at most, unless the receiver names more; and then at most.
 local LONGEST, LIMIT = 60 * MINUTE, DAY
 local DISTANCE, FEW = 250, 20 -- messages between throttles; too few to say anything of a pace
+local ENOUGH = 100 -- answers, for the floor to mean something
 -- What one answer weighs as evidence against. The reasons are in DESIGN.md.
 local WEIGHTS = { t = 2, f = 0.5, x = 25, n = 4, m = 2, c = 200 }
 
@@ -190,7 +191,7 @@ end
 local function report(one)
   local s = read_standing(site, one.s)
   decay(s, control.half, now)
-  s.g = s.g + one.d
+  s.g, s.e = s.g + one.d, s.e + one.d + one.o + one.t + one.x
   for kind, weight in pairs(WEIGHTS) do s.b = s.b + weight * one[kind] end
   s.b = s.b - WEIGHTS.t * math.max(0, one.t - 5) -- a burst that meets a limit is one event, not a hundred
   local schedule = parse_schedule(one.schedule or '')
@@ -222,8 +223,8 @@ local function report(one)
   elseif s.c and one.d > 0 then
     widen(s, one)
   end
-  local seen = s.g + s.b
-  if not s.q and seen >= PRIOR and score(s) < control.floor then
+  -- A handful of wrong addresses at a small site must not hold up all the others' mail to it.
+  if not s.q and s.e >= ENOUGH and score(s) < control.floor then
     quarantine(s, one, string.format('its score is %.2f', score(s)))
   end
   write_standing(site, one.s, s)
