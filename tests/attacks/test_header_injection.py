@@ -168,8 +168,8 @@ async def open_place(tmp_path: Path, server: Server, script: str = "") -> AsyncI
     ):
         routes = {"y.test": host.make_host(), "*.y.test": host.make_host()}
         routes["acme.example"] = home.make_host()
-        # Where everybody is unknown, a source would soon be quarantined, and its mail wait.
-        tables = "[reputation]\nfloor = 0.0\n"
+        # Where everybody is unknown, the tenant would soon be slowed, and its mail wait.
+        tables = "[reputation]\nenabled = false\n"
         operator = command.make_desk(tmp_path, server, routes=routes, tables=tables)
         config = operator.config
         async with open_works(server, tmp_path, config=config) as works:
