@@ -102,6 +102,7 @@ async def play(
             domains.open_works(server, base, web, levels=levels)
         )
         ended = await _attempt(row, host, works, clock)
+        await wait_all_tasks_blocked(0.05)  # the event is written before the session is counted
         counted = await read_counted(works, row.domain)
     found = (ended.outcome, ended.policy, counted)
     assert found == (row.outcome, row.by, row.counted), f"{found}: {ended.text}"
