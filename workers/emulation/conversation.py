@@ -4,6 +4,7 @@ What is answered is up to who inherits it: ``receiver`` for those of the demo, `
 for those that behave like providers.
 """
 
+import abc
 import ssl
 
 import trio
@@ -21,7 +22,7 @@ class HangUp(Exception):
     """The receiver closes without a word."""
 
 
-class Conversation:
+class Conversation(abc.ABC):
     """A session with one sender, over its stream."""
 
     def __init__(self, stream: Stream, settings: ServerSettings, context: ssl.SSLContext) -> None:
@@ -44,11 +45,11 @@ class Conversation:
         """Say why a connection is not wanted; None: it is."""
         return None
 
+    @abc.abstractmethod
     async def answer(self, event: Event) -> None:
         """Answer what asks, and take note of what tells. Raises HangUp."""
-        raise NotImplementedError
 
-    async def pause(self) -> None:
+    async def pause(self) -> None:  # noqa: B027 - most have no reason to wait
         """Wait before the replies that are due are sent."""
 
     async def start_tls(self) -> None:
