@@ -1,7 +1,8 @@
 """The standing of a source at a site: real scripts on a real server, in virtual time."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -67,6 +68,19 @@ class Stage:
     async def to_midnight(self, *, plus: float = 60) -> None:
         left = DAY - self.clock.now / 1000 % DAY
         await self.pass_by(left + plus)
+
+
+@asynccontextmanager
+async def open_stage(server: Server) -> AsyncIterator[Stage]:
+    """A fresh store for each example: a fixture would last for all of them."""
+    server.fresh()
+    with pytest.MonkeyPatch.context() as patch:
+        use_virtual_time(patch)
+        link = Link(server.url, timeout=10)
+        clock = Clock(link)
+        await clock.set(clock.now)
+        yield Stage(link, clock)
+        await link.aclose()
 
 
 @pytest.fixture
@@ -571,16 +585,10 @@ async def test_no_sequence_exceeds_an_allowance(
     shared_server: Server, steps: list[tuple[int, int, bool]]
 ) -> None:
     """Whoever asks, gives back, and lets nights pass: what is out never exceeds the day's number."""
-    shared_server.fresh()
-    with pytest.MonkeyPatch.context() as patch:
-        use_virtual_time(patch)
-        link = Link(shared_server.url, timeout=10)
-        clock = Clock(link)
-        await clock.set(clock.now)
-        stage = Stage(link, clock)
+    async with open_stage(shared_server) as stage:
         out: dict[int, int] = {}
         for room, back, night in steps:
-            today = int(clock.now // (DAY * 1000))
+            today = int(stage.clock.now // (DAY * 1000))
             granted = await stage.count("new", room=room)
             unused = min(back, granted)
             stage.gates.refund(LIMITS, "default", {"new": unused}, {"new": 1})
@@ -592,7 +600,6 @@ async def test_no_sequence_exceeds_an_allowance(
             assert warmup.used == out[today]
             if night:
                 await stage.to_midnight()
-        await link.aclose()
 
 
 NIGHTS = st.tuples(
@@ -610,13 +617,7 @@ async def test_what_is_shown_of_a_new_day_is_what_the_gate_finds(
     shared_server: Server, days: list[tuple[int, str, int]]
 ) -> None:
     """A record says how it was when it was written; what is shown of it is as the script will have it."""
-    shared_server.fresh()
-    with pytest.MonkeyPatch.context() as patch:
-        use_virtual_time(patch)
-        link = Link(shared_server.url, timeout=10)
-        clock = Clock(link)
-        await clock.set(clock.now)
-        stage = Stage(link, clock)
+    async with open_stage(shared_server) as stage:
         for room, bad, nights in days:
             sent = await stage.count("new", room=room)
             await stage.hear("new", delivered=sent, **{bad: 1} if bad else {})
@@ -629,7 +630,6 @@ async def test_what_is_shown_of_a_new_day_is_what_the_gate_finds(
             if nights == 1 and today and shown and today.used * 2 >= (today.allowance or 0):
                 is_as_said = shown.allowance == today.next_allowance
                 assert is_as_said or bad == "throttled"  # a bad day, by its share of throttles
-        await link.aclose()
 
 
 async def test_first_day_is_shown_before_anything_is_sent(stage: Stage) -> None:
@@ -729,13 +729,7 @@ counts = st.fixed_dictionaries(
 async def test_no_news_lead_out_of_bounds(
     shared_server: Server, steps: list[tuple[dict[str, int], float]]
 ) -> None:
-    shared_server.fresh()
-    with pytest.MonkeyPatch.context() as patch:
-        use_virtual_time(patch)
-        link = Link(shared_server.url, timeout=10)
-        clock = Clock(link)
-        await clock.set(clock.now)
-        stage = Stage(link, clock)
+    async with open_stage(shared_server) as stage:
         for news, seconds in steps:
             await stage.hear(**news)
             await stage.count(room=3)
@@ -745,7 +739,6 @@ async def test_no_news_lead_out_of_bounds(
             assert standing.pace is None or 1 / 60 <= standing.pace <= 1e6
             assert standing.connections is None or standing.connections >= 1
             assert standing.quarantine is None or standing.quarantine.count >= 1
-        await link.aclose()
 
 
 def test_reputation_has_sane_defaults() -> None:
