@@ -19,12 +19,12 @@ from relay.config.schema import (
     Ingress,
     NetworkSet,
     Rule,
-    Section,
     Site,
     Source,
     Tenant,
     TlsReports,
 )
+from relay.config.section import Section
 from relay.config.shape import PARSERS, find_mismatches
 from relay.errors import ConfigError
 
@@ -137,6 +137,7 @@ def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> 
         route=tuple(replace(r, domains=tuple(d.lower() for d in r.domains)) for r in config.route),
         delivery=replace(config.delivery, ca_file=absolute(config.delivery.ca_file)),
         tls_reports=_complete_reports(config.tls_reports, ingress.hostname, absolute),
+        admin=replace(config.admin, token_file=absolute(config.admin.token_file)),
         log=log,
     )
 

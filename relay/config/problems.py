@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from relay.config.keeping import find_keeping_problems
 from relay.config.reputation import find_reputation_problems
 from relay.config.rules import find_rule_notices, find_rule_problems
+from relay.config.running import find_running_problems
 from relay.config.schema import Config, Delivery, IngressTls, Site, Source, TlsReports
 from relay.config.shapes import DOMAIN, LOCAL, NAME, check_files, check_patterns, is_file, write_key
 from relay.config.tenants import find_tenant_notices, find_tenant_problems
@@ -42,6 +43,7 @@ def find_problems(config: Config) -> Iterator[str]:
     yield from _delivery_problems(config.delivery)
     yield from _report_problems(config.tls_reports)
     yield from find_reputation_problems(config)
+    yield from find_running_problems(config.admin)
 
 
 def _ranges(config: Config) -> Iterator[str]:

@@ -6,16 +6,12 @@ configuration once, at the start.
 
 from typing import Literal
 
-import msgspec
-
+from relay.config.running import Admin, Log
+from relay.config.section import Section
 from relay.config.units import Endpoint, Octets, Rate, Rates, Seconds
 
 TlsLevel = Literal["none", "opportunistic", "require", "verify"]
 Priority = Literal["urgent", "normal", "bulk"]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the configuration file."""
 
 
 class Store(Section, frozen=True):
@@ -416,12 +412,6 @@ class Checks(Section, frozen=True):
     gate: tuple[Literal["ptr", "dnsbl", "spf"], ...] = ()
 
 
-class Log(Section, frozen=True):
-    """Where the event log goes: one JSON line for each thing that happened to a message."""
-
-    events: str = ""  # a path or "stdout"; default: events.jsonl in state_dir
-
-
 class Config(Section, frozen=True):
     """The whole file; what is a tuple here is an array of tables there."""
 
@@ -436,7 +426,7 @@ class Config(Section, frozen=True):
     archive: Archive = Archive()
     audit: Audit = Audit()
     source: tuple[Source, ...] = ()
-    pool: dict[str, dict[str, int]] = {}
+    pool: dict[str, dict[str, int]] = {}  # noqa: RUF012 - a default that msgspec copies
     site: tuple[Site, ...] = ()
     route: tuple[Route, ...] = ()
     delivery: Delivery = Delivery()
@@ -444,7 +434,8 @@ class Config(Section, frozen=True):
     tls: Tls = Tls()
     tls_reports: TlsReports = TlsReports()
     reputation: Reputation = Reputation()
-    warmup: dict[str, Warmup] = {}
+    warmup: dict[str, Warmup] = {}  # noqa: RUF012
     feedback: Feedback = Feedback()
     checks: Checks = Checks()
+    admin: Admin = Admin()
     log: Log = Log()

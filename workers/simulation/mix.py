@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 from relay.config import Config, read
-from relay.config.schema import Reputation, Section, Warmup
+from relay.config.schema import Reputation, Warmup
+from relay.config.section import Section
 from relay.config.shape import PARSERS, find_mismatches
 from relay.config.units import Seconds
 from relay.errors import ConfigError

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from relay.config.schema import Section
+from relay.config.section import Section
 from relay.config.units import Endpoint, Octets, Rates, Seconds
 
 Tls = Literal["none", "offered", "required"]

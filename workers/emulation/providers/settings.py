@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from relay.config.schema import Section
+from relay.config.section import Section
 from relay.config.shape import PARSERS, find_mismatches
 from relay.config.shapes import DOMAIN
 from relay.config.units import Endpoint
