@@ -358,12 +358,20 @@ class Bell:
 
     A wake-up can be missed (nothing is published to who is not there): whoever sleeps on it
     looks again from time to time. When the subscription has begun, ``ring`` is called with "",
-    for whatever was published before.
+    for whatever was published before. ``lost`` is told why there is none, at each try.
     """
 
-    def __init__(self, url: str, channel: str, ring: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        channel: str,
+        ring: Callable[[str], None],
+        *,
+        lost: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._channel = channel
         self._ring = ring
+        self._lost = lost
         self._pool = make_pool(url, 10)
 
     async def run(self) -> None:
@@ -375,7 +383,8 @@ class Bell:
                     await self._listen(wire)
                 finally:
                     wire.close()
-            except (redis.RedisError, OSError, NetworkError):
+            except (redis.RedisError, OSError, NetworkError) as error:
+                self._lost(str(error))
                 await trio.sleep(_RING_PAUSE)
 
     async def _listen(self, wire: _Wire) -> None:
@@ -385,4 +394,4 @@ class Bell:
             if isinstance(reply, list) and reply[0] == b"subscribe":
                 self._ring("")
             elif isinstance(reply, list) and reply[0] == b"message":
-                self._ring(reply[2].decode("ascii", "replace"))
+                self._ring(reply[2].decode("utf-8", "replace"))

@@ -425,13 +425,16 @@ async def answer_loading(listener: socket.socket) -> None:
 
 async def test_bell_rings_also_after_the_server_was_restarted(own_server: Server) -> None:
     heard: list[str] = []
+    lost: list[str] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Bell(own_server.url, "og:wake", heard.append).run)
+        nursery.start_soon(Bell(own_server.url, "og:wake", heard.append, lost=lost.append).run)
         with trio.fail_after(30):
             await ring_until(own_server, heard, "first")
+            assert not lost
             own_server.kill()
             await trio.to_thread.run_sync(own_server.start)
-            await ring_until(own_server, heard, "second")
+            await ring_until(own_server, heard, "sécond")
+            assert lost
         nursery.cancel_scope.cancel()
 
 
