@@ -21,19 +21,25 @@ def no_delay() -> None:
 
 
 class Inbox:
-    """Listens on ``port`` of 127.0.0.1; also a context manager.
+    """Listens on ``port`` of an address; also a context manager.
 
     A message's mark is its X-Mark header. ``arrived`` counts marks with the recipient's domain,
     those whose final dot was seen; ``pause`` runs between the dot and its answer.
     """
 
-    def __init__(self, *, port: int = 0, pause: Callable[[], None] = no_delay) -> None:
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        address: str = "127.0.0.1",
+        pause: Callable[[], None] = no_delay,
+    ) -> None:
         self.arrived: Counter[tuple[str, str]] = Counter()
         self.clients: Counter[str] = Counter()  # messages by the address they came from
         self.pause = pause
         self.waiting = 0  # dots without an answer
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", port), _Connection)
+        self._server = _Server((address, port), _Connection)
         self._server.inbox = self
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))

@@ -8,19 +8,28 @@ from typing import Self
 
 
 class Load:
-    """Sends small messages to ``port`` until the block ends.
+    """Sends small messages to ``port`` of ``host`` until the block ends; ``name`` begins their marks.
 
     ``accepted`` maps the mark of each message that got 250 to its id and its recipients' domains;
     ``unknown`` has the marks of those whose answer did not come: it may or may not arrive.
     """
 
     def __init__(
-        self, port: int, domains: Sequence[str], *, threads: int = 4, pause: float = 0.01
+        self,
+        port: int,
+        domains: Sequence[str],
+        *,
+        threads: int = 4,
+        pause: float = 0.01,
+        host: str = "127.0.0.1",
+        name: str = "",
     ) -> None:
         self.accepted: dict[str, tuple[str, list[str]]] = {}
         self.unknown: set[str] = set()
         self.refused = 0  # 4xx
         self._port = port
+        self._host = host
+        self._name = name
         self._domains = domains
         self._pause = pause
         self._stop = threading.Event()
@@ -40,11 +49,11 @@ class Load:
         count = 0
         while not self._stop.is_set():
             try:
-                with smtplib.SMTP("127.0.0.1", self._port, "client.test", timeout=30) as session:
+                with smtplib.SMTP(self._host, self._port, "client.test", timeout=30) as session:
                     session.ehlo()
                     while not self._stop.is_set():
                         count += 1
-                        self._send_one(session, f"{number}-{count}", count)
+                        self._send_one(session, f"{self._name}{number}-{count}", count)
                         time.sleep(self._pause)
             except (OSError, smtplib.SMTPException):
                 time.sleep(0.1)
