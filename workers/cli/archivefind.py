@@ -13,7 +13,8 @@ from relay.archive.vault import Found, Vault
 from relay.config import Config
 from relay.errors import ConfigError
 from workers.cli import archivespan
-from workers.cli.page import format_count, format_time, warn
+from workers.cli.page import warn
+from workers.views.words import format_count, format_time
 
 _LIMIT = 100
 _PEOPLE = 3  # recipients on a line

@@ -12,7 +12,8 @@ from relay.config import Config
 from relay.errors import ArchiveDamaged, ArchiveUnavailable, StartError
 from workers.cli import archivespan
 from workers.cli.archivefind import format_json, make_printable
-from workers.cli.page import format_time, warn
+from workers.cli.page import warn
+from workers.views.words import format_time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

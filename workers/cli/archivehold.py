@@ -12,8 +12,9 @@ from relay.config import Config
 from relay.errors import ConfigError
 from workers.cli import archivespan, decision
 from workers.cli.archivenote import note
-from workers.cli.decision import Decision
-from workers.cli.page import format_count, warn
+from workers.cli.page import warn
+from workers.operations.decision import Decision
+from workers.views.words import format_count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace, config: Config, copies: Copies) -> int:
     if not any((tenant, ids, first, last, arguments.all)):
         raise ConfigError(["archive hold: say which: --tenant, --id, --from, --to, or --all"])
     check_reason("hold", arguments)
-    decided = Decision(config, arguments)
+    decided = decision.decide(config, arguments)
     hold = Hold(
         name=make_name(),
         tenant=tenant,

@@ -9,7 +9,8 @@ from relay.archive import Copies
 from relay.archive.hold import read_holds
 from relay.config import Config
 from workers.cli.archivehold import describe, make_facts
-from workers.cli.page import add_row, format_time, make_table, open_console
+from workers.cli.page import add_row, make_table, open_console
+from workers.views.words import format_time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

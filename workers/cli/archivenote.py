@@ -6,8 +6,8 @@ from relay.config import Config
 from relay.errors import StartError, StoreError, StoreUnavailable
 from relay.store.suspension import Suspensions
 from workers.cli.asking import open_store
-from workers.cli.decision import Decision
 from workers.cli.page import warn
+from workers.operations.decision import Decision
 
 
 def write_event(decided: Decision, name: str, **facts: object) -> bytes:

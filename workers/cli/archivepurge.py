@@ -16,8 +16,8 @@ from relay.config.units import parse_seconds
 from relay.errors import ConfigError
 from workers.cli import archivespan, decision
 from workers.cli.archivenote import write_event
-from workers.cli.decision import Decision
-from workers.cli.page import format_count, format_time
+from workers.operations.decision import Decision
+from workers.views.words import format_count, format_time
 
 
 @dataclass
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace, config: Config, copies: Copies) -> int:
     age = _read_age(arguments.older_than, config.archive.retention)
     tenant = archivespan.check_tenant(arguments.tenant)
     # Made also for a dry run: what cannot be written to the log could not be purged.
-    decided = Decision(config, arguments)
+    decided = decision.decide(config, arguments)
     done = _Done(max(0.0, time.time() - age), dry_run=arguments.dry_run)
     trio.run(_purge, copies, tenant, decided, done)
     if arguments.json:

@@ -12,8 +12,8 @@ from relay.errors import ConfigError
 from workers.cli import decision
 from workers.cli.archivehold import check_reason, describe, make_facts
 from workers.cli.archivenote import note
-from workers.cli.decision import Decision
 from workers.cli.page import warn
+from workers.operations.decision import Decision
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace, config: Config, copies: Copies) -> int:
     if not is_name(arguments.hold):
         raise ConfigError([f"archive release: {arguments.hold!r} is not the name of a hold"])
     check_reason("release", arguments)
-    hold = trio.run(_release, config, copies, arguments.hold, Decision(config, arguments))
+    hold = trio.run(_release, config, copies, arguments.hold, decision.decide(config, arguments))
     if hold is None:
         warn(f"there is no hold {arguments.hold}: `outgate archive holds` lists them")
         return 1

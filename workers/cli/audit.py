@@ -24,7 +24,9 @@ from relay.errors import ConfigError, StartError
 from relay.store.audit import AuditHeads
 from workers.cli import auditpurge, decision
 from workers.cli.asking import open_store
-from workers.cli.page import format_count, warn
+from workers.cli.page import warn
+from workers.operations.decision import Decision
+from workers.views.words import format_count
 
 _SILENCE = 5.0  # seconds between two words about how far it is
 _ROW = MAX_LINE + 4096  # octets of a row of an export
@@ -197,7 +199,7 @@ def _export(config: Config, arguments: argparse.Namespace) -> int:
             raise ConfigError([f"{name} {day}: expected a date such as 2026-01-31"]) from None
     # What was accepted before the first day may still be on its way in it, and so may its notices.
     span = Span(arguments.start, arguments.end, 2 * (config.delivery.expire + _DAY))
-    decision.Decision(config, arguments)  # who has looked is part of the trail
+    decision.decide(config, arguments)  # who has looked is part of the trail
     rows = export(Path(config.audit.directory), arguments.tenant, span)
     if not arguments.output:
         _write(rows, sys.stdout.buffer)
@@ -216,7 +218,7 @@ def _write(rows: Iterator[bytes], stream: BinaryIO) -> None:
 
 
 def _seal(config: Config, arguments: argparse.Namespace) -> int:
-    sealed = trio.run(_seal_all, config, decision.Decision(config, arguments))
+    sealed = trio.run(_seal_all, config, decision.decide(config, arguments))
     if arguments.json:
         print(json.dumps({"sealed": sealed}))
     else:
@@ -227,7 +229,7 @@ def _seal(config: Config, arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _seal_all(config: Config, decided: decision.Decision) -> list[tuple[str, str]]:
+async def _seal_all(config: Config, decided: Decision) -> list[tuple[str, str]]:
     """Go on with each chain that nobody holds; to go on with one is to seal what is over."""
     keys = load_keys(config.audit.key_file)
     sealed = []

@@ -14,16 +14,17 @@ from relay.config import Config
 from relay.errors import ConfigError
 from relay.store.audit import AuditHeads
 from relay.store.link import Link
+from workers.cli import decision
 from workers.cli.asking import open_store
-from workers.cli.decision import Decision
-from workers.cli.page import format_count
+from workers.operations.decision import Decision
+from workers.views.words import format_count
 
 
 def run(config: Config, arguments: argparse.Namespace) -> int:
     """Take it away. Raises ConfigError, StartError, OSError."""
     if not config.audit.retention:
         raise ConfigError(["audit.retention: 0 keeps everything; set how long lines are kept"])
-    decided = Decision(config, arguments)
+    decided = decision.decide(config, arguments)
     before = time.time() - config.audit.retention
     old = list(find_old(Path(config.audit.directory), before))
     try:

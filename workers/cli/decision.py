@@ -1,22 +1,12 @@
-"""An operator's decision: who, why, and the record of it: in the event log, in the store, and in the
-audit trail, where the command itself stands before anything is done.
-"""
+"""Options of an operator's decision: who, and why; and the decision that they are."""
 
 import argparse
 import getpass
 import os
 import socket
-import time
 
-import trio
-
-from relay.audit.chain import OPERATOR
-from relay.audit.trail import Trail, open_trail
 from relay.config import Config
-from relay.errors import StartError
-from relay.events import EventLog, encode_event
-from relay.store.link import Link
-from relay.store.suspension import Suspensions
+from workers.operations.decision import Decision
 
 _NO_PART = frozenset(("command", "config", "json", "who", "why"))  # of what is asked for
 
@@ -40,84 +30,12 @@ def find_who(arguments: argparse.Namespace) -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-class Decision:
-    """One command of an operator. Made before anything is done: a log or a trail that cannot be
-    written to is a reason not to begin. Raises StartError.
-    """
-
-    def __init__(self, config: Config, arguments: argparse.Namespace) -> None:
-        self.who = find_who(arguments)
-        self.why: str = arguments.why
-        self._trail = _open_trail(config)
-        self.events = _open_log(config, self._trail)
-        if self._trail is not None:
-            self._begin(self._trail, arguments)
-
-    def _begin(self, trail: Trail, arguments: argparse.Namespace) -> None:
-        """Have the command on the disk: whatever becomes of it, that it was given stands there."""
-        asked = {
-            name: value if isinstance(value, int | float | list) else str(value)
-            for name, value in vars(arguments).items()
-            if value and name not in _NO_PART
-        }
-        command = getattr(arguments, "command", "")
-        trail.write(self.make_event("command", command=command, asked=asked))
-        trail.flush()
-        trail.sync()
-        if trail.trouble:
-            raise StartError(f"{trail.trouble}; nothing was done")
-
-    def make_event(self, name: str, **facts: object) -> bytes:
-        """Return an event that says who and why."""
-        event = {"time": time.time(), "event": name, **facts, "who": self.who, "why": self.why}
-        return encode_event(event)
-
-    def write(self, event: bytes) -> None:
-        """Write an event, and have it on the disk. Raises StartError when the trail cannot.
-
-        Blocks: for commands that do nothing else meanwhile.
-        """
-        self.events.write(event)
-        self.events.flush()
-        if self._trail is not None:
-            self._trail.sync()
-        if self.events.trouble:
-            raise StartError(self.events.trouble)
-
-    async def record(self, link: Link, name: str, **facts: object) -> None:
-        """Write an event to the log, and keep it among the decisions in the store."""
-        event = self.make_event(name, **facts)
-        self.events.write(event)
-        self.events.flush()
-        if self._trail is not None:
-            await trio.to_thread.run_sync(self._trail.sync)
-        await Suspensions(link).record(event)
-        if self._trail is not None:
-            await self._trail.beacon.tell(link)
-
-    async def publish(self, link: Link) -> None:
-        """Have the trail on the disk, and tell the store how far it is."""
-        if self._trail is not None:
-            await trio.to_thread.run_sync(self._trail.sync)
-            await self._trail.beacon.tell(link)
-
-
-def _open_trail(config: Config) -> Trail | None:
-    try:
-        return open_trail(config, OPERATOR)
-    except StartError as error:
-        raise StartError(
-            f"{error}; nothing was done. Run it as the user of the services"
-        ) from error
-
-
-def _open_log(config: Config, trail: Trail | None) -> EventLog:
-    # Where the log is the services' standard output, ours is for what we have to say.
-    path = os.devnull if config.log.events == "stdout" else config.log.events
-    try:
-        return EventLog(path, trail)
-    except OSError as error:
-        raise StartError(
-            f"cannot write events to {path}: {error.strerror}; nothing was done. "
-            "Run it as the user of the services"
-        ) from error
+def decide(config: Config, arguments: argparse.Namespace) -> Decision:
+    """Return the decision that a command is; from here on it is on the record. Raises StartError."""
+    asked = {
+        name: value if isinstance(value, int | float | list) else str(value)
+        for name, value in vars(arguments).items()
+        if value and name not in _NO_PART
+    }
+    command = getattr(arguments, "command", "")
+    return Decision(config, command, asked, who=find_who(arguments), why=arguments.why)

@@ -19,9 +19,10 @@ from rich.text import Text
 from relay.config import Config, load
 from relay.config.schema import Source
 from relay.errors import ConfigError
-from workers.cli.page import format_count, keep_printable, make_table, open_console
+from workers.cli.page import keep_printable, make_table, open_console
 from workers.doctor.examination import NAMES, PARTS, examine, expand
 from workers.doctor.finding import Finding, Level, find_worst, is_bad
+from workers.views.words import format_count
 
 _STYLES: dict[Level, tuple[str, str]] = {
     "ok": ("ok", "green"),

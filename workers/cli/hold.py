@@ -6,18 +6,14 @@ import json
 import trio
 
 from relay.config import Config, load
-from relay.model import Claim
-from relay.store import story
-from relay.store.suspension import Suspensions
-from relay.store.view import Waiting
 from workers.cli import decision, selection
 from workers.cli.asking import open_store
-from workers.cli.decision import Decision
-from workers.cli.page import format_count
 from workers.cli.report import find_status, tell_rest
-from workers.cli.seizure import Seizure
-from workers.cli.selection import Selection
-from workers.cli.target import count_targets, find_targets
+from workers.cli.terminal import Terminal
+from workers.operations.decision import Decision
+from workers.operations.hold import hold
+from workers.views.selection import Selection
+from workers.views.words import format_count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Hold; exit 1 when nothing matched."""
     config = load(arguments.config)
     chosen = selection.read(arguments)
-    done = trio.run(_hold, config, chosen, arguments.dry_run, Decision(config, arguments))
+    done = trio.run(_hold, config, chosen, arguments.dry_run, decision.decide(config, arguments))
     if arguments.json:
         print(json.dumps(done))
     elif done["deliveries"] or done["held_before"]:
@@ -44,50 +40,7 @@ async def _hold(
     config: Config, chosen: Selection, dry: bool, decided: Decision
 ) -> dict[str, object]:
     async with open_store(config) as store:
-        found = await find_targets(store, config, chosen)
-        ahead = await Suspensions(store.link).read_clock() - trio.current_time()
-
-        async def hold(claim: Claim) -> None:
-            delivery = claim.delivery
-            ends = delivery.accepted + config.delivery.expire
-            wait = max(1.0, ends - trio.current_time() - ahead)
-            event = decided.make_event(
-                "held", id=delivery.message_id, delivery=delivery.id, wait=round(wait, 1)
-            )
-            await story.append(store.link, config, claim, event)
-            # Our own choice: no attempt. It expires where it waits, when its time is over.
-            await store.defer(claim, b"", wait=wait, attempted=False)
-
-        def is_held(waiting: Waiting) -> bool:
-            return waiting.until >= waiting.accepted + config.delivery.expire - 1
-
-        seizure = Seizure(store, config, hold)
-        count, recipients = await count_targets(store, found.targets), 0
-        if not dry:
-            try:
-                await seizure.run(found.targets, leave=is_held)
-            finally:
-                count, recipients = seizure.deliveries, seizure.recipients
-                if count:
-                    with trio.CancelScope(shield=True):
-                        await decided.record(
-                            store.link,
-                            "held",
-                            **chosen.describe(),
-                            deliveries=count,
-                            affected=recipients,
-                        )
-        return {
-            "deliveries": count,
-            "recipients": None if dry else recipients,
-            "held_before": seizure.left,
-            "claimed": found.claimed,
-            "ended": found.ended,
-            "unknown": found.unknown,
-            "interrupted": seizure.interrupted,
-            "dry_run": dry,
-            "undo": f"outgate retry {chosen.spell()}",
-        }
+        return await hold(store, config, chosen, decided, Terminal(), dry=dry)
 
 
 def _show(done: dict[str, object]) -> None:

@@ -17,8 +17,9 @@ from relay.net.resolver import Resolver
 from relay.store.networks import Listing, StoredSet, StoredSets
 from workers.cli import decision
 from workers.cli.asking import open_store
-from workers.cli.decision import Decision
-from workers.cli.page import add_row, format_count, format_span, make_table, open_console, warn
+from workers.cli.page import add_row, make_table, open_console, warn
+from workers.operations.decision import Decision
+from workers.views.words import format_count, format_span
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +182,7 @@ async def _look_up(config: Config, one: Definition) -> dict[str, Any]:
 def _accept(config: Config, arguments: argparse.Namespace) -> int:
     """Put refused networks in use; exit 1 when none were."""
     one = _find_definition(config, "--accept", arguments.accept)
-    done = trio.run(_do_accept, config, one, Decision(config, arguments))
+    done = trio.run(_do_accept, config, one, decision.decide(config, arguments))
     if arguments.json:
         print(json.dumps(done))
     elif done["accepted"]:

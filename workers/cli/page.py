@@ -1,7 +1,6 @@
-"""How state looks on a terminal: tables, times and counts, the same in all commands."""
+"""How state looks on a terminal: tables and warnings, the same in all commands."""
 
 import sys
-import time
 
 from rich.console import Console
 from rich.table import Table
@@ -9,7 +8,6 @@ from rich.text import Text
 
 _WIDEST = 30  # a column of names
 NARROW = 100  # columns; a terminal with fewer is a narrow one
-_LONGEST = 160  # characters of what a host said, in a line that says more
 
 
 def open_console() -> Console:
@@ -62,33 +60,6 @@ def _fill_cell(cell: object) -> Text:
     if isinstance(cell, list):
         return Text("\n".join(keep_printable(str(line)) for line in cell))
     return Text(keep_printable(f"{cell:,}" if isinstance(cell, int) else str(cell)))
-
-
-def shorten(text: str) -> str:
-    """Return what somebody has said, without its end when it is longer than anybody reads."""
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
-
-
-def format_span(seconds: float) -> str:
-    """Return "0.3 s", "3 s", "4 min", "2.5 h", "1.2 d"."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{max(0.0, seconds):.0f} s" if seconds >= 1 else f"{max(0.1, seconds):.1f} s"
-
-
-def format_time(moment: float) -> str:
-    """Return a time, seconds since 1970, on this host's clock face."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
-
-
-def format_count(number: int, word: str) -> str:
-    """Return "1 queue", "2,000 queues", "3 deliveries", "4 days"."""
-    if number == 1:
-        return f"1 {word}"
-    if word.endswith("y") and not word.endswith("ay"):
-        return f"{number:,} {word[:-1]}ies"
-    return f"{number:,} {word}{'es' if word.endswith('s') else 's'}"
 
 
 def warn(text: str) -> None:

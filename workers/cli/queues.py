@@ -7,16 +7,12 @@ from typing import Any
 import trio
 
 from relay.config import Config, load
-from relay.events import decode_event
-from relay.store.keys import Queue, read_queue
-from relay.store.queue import Store
 from workers.cli import selection
 from workers.cli.asking import open_store
-from workers.cli.backlog import Backlog, read_backlog
-from workers.cli.explain import explain_wait, find_last
-from workers.cli.page import add_row, format_count, format_span, make_table, open_console
-from workers.cli.reason import Reason, Situation, read_situation
-from workers.cli.selection import Selection
+from workers.cli.page import add_row, make_table, open_console
+from workers.views.queues import read_queues
+from workers.views.selection import Selection
+from workers.views.words import format_count, format_span
 
 _SHOWN = 20
 
@@ -43,87 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _read(config: Config, chosen: Selection, limit: int) -> dict[str, Any]:
     async with open_store(config) as store:
-        found, complete = await read_backlog(store, chosen)
-        shown = found[:limit]
-        situation = await read_situation(
-            store,
-            config,
-            sites=[one.site for one in shown],
-            tenants=[one.tenant for one in shown],
-        )
-        rows = [await _describe(store, situation, one) for one in shown]
-        return {
-            "queues": rows,
-            "total": {
-                "queues": len(found),
-                "ready": sum(one.ready for one in found),
-                "due": sum(one.due for one in found),
-                "claimed": sum(one.claimed for one in found),
-            },
-            "not_shown": len(found) - len(shown),
-            "complete": complete,
-        }
-
-
-async def _describe(store: Store, situation: Situation, one: Backlog) -> dict[str, object]:
-    fronts = [await store.read_front(name) for name in one.queues]
-    due = min((front.due for front in fronts if front.due is not None), default=None)
-    oldest = min((front.oldest for front in fronts if front.oldest is not None), default=None)
-    looks = {name: await store.read_look(name) for name in one.with_ready if not one.queues[name]}
-    reason = _find_reason(situation, one, due, looks)
-    if reason.word == "due" and due is not None:
-        reason = await _explain_hold(store, situation, one, due) or reason
-    now = situation.now
-    return {
-        "tenant": one.tenant,
-        "domain": one.domain,
-        "site": one.site,
-        "pools": one.pools,
-        "priorities": one.priorities,
-        "pinned": one.pins,
-        "ready": one.ready,
-        "due": one.due,
-        "claimed": one.claimed,
-        "next_due": None if due is None else round(max(0.0, due - now), 1),
-        "oldest": None if oldest is None else round(max(0.0, now - oldest), 1),
-        "why": reason.word,
-        "text": reason.text,
-        "opens": None if reason.opens is None else round(max(0.0, reason.opens - now), 1),
-    }
-
-
-def _find_reason(
-    situation: Situation, one: Backlog, due: float | None, looks: dict[str, float | None]
-) -> Reason:
-    """What is ready says most; then what is due, then what is in hand."""
-    reasons = [
-        situation.explain(read_queue(name), one.queues[name], looks.get(name))
-        for name in one.with_ready
-    ]
-    if reasons:
-        return min(reasons, key=lambda r: float("inf") if r.opens is None else r.opens)
-    if due is not None:
-        return situation.explain_due(Queue(one.tenant, one.domain, "", ""), one.site, due)
-    return Reason("claimed", "in workers' hands")
-
-
-async def _explain_hold(
-    store: Store, situation: Situation, one: Backlog, due: float
-) -> Reason | None:
-    """Tell by whom what is due first is held; None: it is not, and that is the time of an attempt."""
-    for name in one.queues:
-        for first in await store.read_due(name, 0, 1):
-            ends = first.accepted + situation.config.delivery.expire
-            if first.until > due or first.until < ends - 1:
-                continue
-            # The last wait before its time is over looks the same: its story knows.
-            message_id = first.id.partition(".")[0]
-            events = [decode_event(line) for line in await store.read_story(message_id)]
-            events.sort(key=lambda event: event.get("time", 0.0))  # type: ignore[arg-type,return-value]
-            reason = explain_wait(first.until, find_last(events, first.id), situation)
-            if reason.word == "held":
-                return Reason(reason.word, f"{message_id}: {reason.text}", reason.opens)
-    return None
+        return await read_queues(store, config, chosen, limit)
 
 
 # -- for people -----------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from workers.cli.page import add_row, format_span, make_table
+from workers.cli.page import add_row, make_table
 from workers.emulation.providers.host import Host
+from workers.views.words import format_span
 
 _MOST_ROWS = 60  # addresses that fit on a terminal; JSON has all
 _Show = Callable[[float], None]

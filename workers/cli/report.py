@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from workers.cli.page import format_count, warn
-from workers.cli.selection import Selection
+from workers.cli.page import warn
+from workers.views.selection import Selection
+from workers.views.words import format_count
 
 _INTERRUPTED = 130
 

@@ -1,53 +1,9 @@
-"""What an operator means: options that say which deliveries, and whether a queue is among them."""
+"""Options that say which deliveries an operator means."""
 
 import argparse
-import shlex
-from dataclasses import dataclass
 
-from relay.address import find_domain
 from relay.errors import ConfigError
-from relay.model import read_home
-from relay.store.keys import Queue
-
-_PLACES = ("tenant", "domain", "site", "source")
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Everything that is given must match; what is empty stands for all."""
-
-    tenant: str = ""
-    domain: str = ""
-    site: str = ""
-    source: str = ""
-    ids: tuple[str, ...] = ()  # of messages, or of deliveries (ID.NUMBER)
-
-    def covers(self, queue: Queue, site: str) -> bool:
-        """Tell whether a queue of that site is meant.
-
-        By source only what is pinned to it: anything else belongs to no source before it is sent.
-        """
-        return (
-            self.tenant in ("", queue.tenant)
-            and self.domain in ("", queue.domain)
-            and self.site in ("", site)
-            and self.source in ("", queue.source)
-        )
-
-    def describe(self) -> dict[str, object]:
-        """Return what was given, for an event."""
-        places = {name: getattr(self, name) for name in _PLACES if getattr(self, name)}
-        return {**places, **({"ids": list(self.ids)} if self.ids else {})}
-
-    def spell(self) -> str:
-        """Return the options that mean the same."""
-        given = ((name, getattr(self, name)) for name in _PLACES)
-        parts = [f"--{name} {shlex.quote(value)}" for name, value in given if value]
-        return " ".join([*parts, *(f"--id {one}" for one in self.ids)]) or "--all"
-
-    def __str__(self) -> str:
-        parts = [f"{name} {getattr(self, name)}" for name in _PLACES if getattr(self, name)]
-        return ", ".join([*parts, *(f"message {one}" for one in self.ids)]) or "everything"
+from workers.views.selection import Selection, make_selection
 
 
 def add_places(
@@ -83,10 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read(arguments: argparse.Namespace, *, required: bool = True) -> Selection:
     """Return what was selected. Raises ConfigError when it is nothing, or makes no sense."""
-    ids = tuple(_read_id(text) for text in getattr(arguments, "id", []))
-    selection = Selection(
-        arguments.tenant, _read_domain(arguments.domain), arguments.site, arguments.source, ids
-    )
+    ids = getattr(arguments, "id", [])
+    places = (arguments.tenant, arguments.domain, arguments.site, arguments.source)
+    try:
+        selection = make_selection(*places, ids)
+    except ValueError as error:
+        raise ConfigError([f"--{error}"]) from None
     given = bool(selection.describe())
     everything = getattr(arguments, "all", False)
     if required and not given and not everything:
@@ -95,23 +53,3 @@ def read(arguments: argparse.Namespace, *, required: bool = True) -> Selection:
         )
         raise ConfigError([f"{arguments.command}: say which: {options}, or --all for everything"])
     return selection
-
-
-def _read_domain(text: str) -> str:
-    if not text:
-        return ""
-    domain = find_domain(b"x@" + text.encode())
-    if not domain:
-        raise ConfigError([f"--domain {text}: not a domain name"])
-    return domain
-
-
-def _read_id(text: str) -> str:
-    message, _, number = text.upper().partition(".")
-    try:
-        read_home(message)
-    except ValueError as error:
-        raise ConfigError([f"--id {text}: {error}"]) from None
-    if number and not number.isdecimal():
-        raise ConfigError([f"--id {text}: a delivery's number stands behind the dot"])
-    return f"{message}.{number}" if number else message

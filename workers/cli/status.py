@@ -1,7 +1,6 @@
 """``outgate status``: does the ledger add up, what is in the store, and will senders trust us?"""
 
 import argparse
-import contextlib
 import datetime as dt
 import json
 from typing import Any
@@ -12,15 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from relay.config import Config, load
-from relay.errors import CertificateRefused
-from relay.net.certificates import AHEAD, find_unready, list_pairs, read_certificate
-from relay.store.durability import find_weaknesses
-from relay.store.queue import Store
+from relay.net.certificates import AHEAD
 from workers.cli.asking import open_store
-from workers.cli.backlog import Backlog, read_backlog
-from workers.cli.page import format_count, format_span, open_console
-from workers.cli.reason import read_situation
-from workers.cli.selection import Selection
+from workers.cli.page import open_console
+from workers.views.status import read_readiness, read_status
+from workers.views.words import format_count, format_span
 
 _WORDS = ("accepted", "delivered", "bounced", "queued", "unknown")
 _MEASURES = {"slow": "slowed", "hold": "held"}
@@ -42,77 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if state["adds_up"] else 1
 
 
-def read_readiness(config: Config, now: dt.datetime) -> dict[str, Any]:
-    """Look at the ingress's certificates: whether they hold, whose they are, how long they last."""
-    why = find_unready(config, now)
-    certificates = []
-    for pair in list_pairs(config.ingress.tls):
-        with contextlib.suppress(CertificateRefused):  # it stands in ``why``
-            found = read_certificate(pair)
-            certificates.append(
-                {
-                    "names": found.names,
-                    "file": pair.certificate,
-                    "expires": found.expires.isoformat(),
-                    "days": found.count_days(now),
-                    "text": found.describe(now),
-                }
-            )
-    return {"ready": {"ok": not why, "why": why}, "certificates": certificates}
-
-
 async def _read(config: Config) -> dict[str, Any]:
     async with open_store(config) as store:
-        ledgers = await store.read_ledger()
-        used, limit = await store.read_memory()
-        found, _ = await read_backlog(store, Selection())
-        situation = await read_situation(store, config)
-        alive = situation.alive
-        return {
-            **ledgers,
-            "adds_up": all(_adds_up(ledger) for ledger in ledgers.values()),
-            "deliveries": {
-                "queues": len(found),
-                "ready": sum(one.ready for one in found),
-                "due": sum(one.due for one in found),
-                "claimed": sum(one.claimed for one in found),
-                "forwarding": await store.count_forwarding(),
-                "oldest": await _find_oldest(store, found, situation.now),
-            },
-            "workers": sum(member.startswith("worker:") for member in alive),
-            "sources": {s.name: f"source:{s.name}" in alive for s in config.source},
-            "suspensions": [
-                {
-                    "what": one.name or "everything",
-                    "until": one.until,
-                    "who": one.who,
-                    "why": one.why,
-                    "text": situation.describe(one).text,
-                }
-                for one in situation.suspended
-            ],
-            "tenants": {
-                name: {"state": one.state, "reason": one.reason, **one.counts._asdict()}
-                for name, one in situation.shares.items()
-            },
-            "store": {
-                "memory": used,
-                "memory_limit": limit,
-                "weaknesses": await find_weaknesses(store.link),
-            },
-        }
-
-
-async def _find_oldest(store: Store, found: list[Backlog], now: float) -> float | None:
-    """Return the age of the oldest that waits, s; of many queues, the largest are looked at."""
-    names = [name for one in found[:_LOOKED_AT] for name in one.queues]
-    fronts = [await store.read_front(name) for name in names]
-    times = [front.oldest for front in fronts if front.oldest is not None]
-    return round(max(0.0, now - min(times)), 1) if times else None
-
-
-def _adds_up(ledger: dict[str, int]) -> bool:
-    return ledger["accepted"] == ledger["delivered"] + ledger["bounced"] + ledger["queued"]
+        return await read_status(store, config)
 
 
 def _show(state: dict[str, Any]) -> None:

@@ -13,8 +13,8 @@ from relay.config import Config, load
 from relay.store.suppression import Suppressed, Suppression
 from workers.cli import decision
 from workers.cli.asking import open_store
-from workers.cli.decision import Decision
 from workers.cli.page import open_console
+from workers.operations.decision import Decision
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ async def _read(config: Config) -> list[Suppressed]:
 
 def _lift(config: Config, arguments: argparse.Namespace) -> int:
     address = arguments.lift.encode("utf-8", "surrogateescape")
-    lifted = trio.run(_do_lift, config, address, Decision(config, arguments))
+    lifted = trio.run(_do_lift, config, address, decision.decide(config, arguments))
     if arguments.json:
         print(json.dumps({"address": arguments.lift, "lifted": lifted}))
     elif lifted:

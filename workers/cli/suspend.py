@@ -9,20 +9,13 @@ import trio
 from relay.config import Config, load
 from relay.config.units import parse_seconds
 from relay.errors import ConfigError
-from relay.store.queue import Store
-from relay.store.suspension import Suspension, Suspensions
 from workers.cli import decision, selection
 from workers.cli.asking import open_store
-from workers.cli.decision import Decision
-from workers.cli.page import format_count, format_span, format_time, warn
-from workers.cli.selection import Selection
-from workers.cli.target import list_queues
-
-# What workers know to obey (relay/store/suspension.py).
-_COMBINATIONS = (
-    {"tenant"}, {"site"}, {"source"}, {"domain"},
-    {"site", "source"}, {"tenant", "site"}, {"tenant", "domain"},
-)  # fmt: skip
+from workers.cli.page import warn
+from workers.operations.decision import Decision
+from workers.operations.suspend import check, suspend
+from workers.views.selection import Selection
+from workers.views.words import format_count, format_span, format_time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,31 +36,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Suspend. Raises ConfigError for what cannot be suspended."""
     config = load(arguments.config)
     chosen = selection.read(arguments)
-    _check(config, chosen)
+    try:
+        check(config, chosen)
+    except ValueError as error:
+        raise ConfigError([f"suspend: {error}"]) from None
     span = _read_span(arguments.span)
-    done = trio.run(_suspend, config, chosen, span, Decision(config, arguments))
+    done = trio.run(_suspend, config, chosen, span, decision.decide(config, arguments))
     if arguments.json:
         print(json.dumps(done))
     else:
         _show(done)
     return 0
-
-
-def _check(config: Config, chosen: Selection) -> None:
-    given = set(chosen.describe())
-    if given and given not in _COMBINATIONS:
-        words = " and ".join(sorted(given))
-        problem = (
-            f"suspend: workers cannot suspend {words} together; they can: tenant, site, "
-            "source, domain, source at a site, tenant at a site, domain of a tenant"
-        )
-        raise ConfigError([problem])
-    for kind, name, known in (
-        ("tenant", chosen.tenant, [tenant.name for tenant in config.tenant]),
-        ("source", chosen.source, [source.name for source in config.source]),
-    ):
-        if name and name not in known:
-            raise ConfigError([f"--{kind} {name}: no such [[{kind}]]; there is {', '.join(known)}"])
 
 
 def _read_span(text: str) -> float | None:
@@ -86,53 +65,7 @@ async def _suspend(
     config: Config, chosen: Selection, span: float | None, decided: Decision
 ) -> dict[str, object]:
     async with open_store(config) as store:
-        suspensions = Suspensions(store.link)
-        now = await suspensions.read_clock()
-        one = Suspension(
-            tenant=chosen.tenant,
-            domain=chosen.domain,
-            site=chosen.site,
-            source=chosen.source,
-            until=None if span is None else now + span,
-            since=now,
-            who=decided.who,
-            why=decided.why,
-        )
-        await suspensions.suspend(one)
-        await decided.record(store.link, "suspended", **chosen.describe(), until=one.until)
-        waiting = {"queues": 0, "deliveries": 0} if chosen.source else await _count(store, chosen)
-        return {
-            "suspended": one.name or "everything",
-            "until": one.until,
-            "who": one.who,
-            "why": one.why,
-            "waiting": waiting,
-            "left": _find_left(config, await suspensions.read(), chosen),
-            "undo": f"outgate resume {chosen.spell()}",
-        }
-
-
-async def _count(store: Store, chosen: Selection) -> dict[str, int]:
-    queues = [queue async for queue, _ in list_queues(store, chosen)]
-    sizes = (await store.read_sizes(queues)).values()
-    return {"queues": len(queues), "deliveries": sum(one.ready + one.due for one in sizes)}
-
-
-def _find_left(
-    config: Config, suspended: list[Suspension], chosen: Selection
-) -> dict[str, list[str]]:
-    """Return, for each pool of a source, who goes on."""
-    if not chosen.source:
-        return {}
-    return {
-        pool: [
-            name
-            for name, weight in members.items()
-            if weight and not any(one.covers(site=chosen.site, source=name) for one in suspended)
-        ]
-        for pool, members in config.pool.items()
-        if members.get(chosen.source)
-    }
+        return await suspend(store, config, chosen, span, decided)
 
 
 def _show(done: dict[str, object]) -> None:

@@ -7,10 +7,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from workers.cli.page import format_count, format_span, open_console
+from workers.cli.page import open_console
 from workers.tls.outlook import VERIFIERS, Forecast, HostView, Record, Sts
 from workers.tls.probe import Check, Probed, Session
 from workers.tls.shown import Shown
+from workers.views.words import format_count, format_span
 
 _STATES = {
     "ok": ("ok", "green"),

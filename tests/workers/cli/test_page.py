@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from workers.cli.page import add_row, make_table, open_console, shorten
+from workers.cli.page import add_row, make_table, open_console
 
 _NAME = "a-source-with-a-long-name.example"
 _WORDS = "quarantined until tomorrow: 550 5.7.1 see http://x.example/y"
@@ -41,8 +41,3 @@ def test_lines_of_a_cell_are_lines_and_those_of_a_stranger_are_not(
 
     assert first.split() == ["a?b", "good"]
     assert second.strip() == "warm?up [bold]?"
-
-
-def test_what_is_long_is_cut() -> None:
-    assert shorten("x" * 160) == "x" * 160
-    assert shorten("x" * 161) == "x" * 157 + "..."

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from relay.store.keys import NOWHERE, SHUT, read_lane, read_queue
 from relay.store.queue import Store
 from relay.store.suspension import find_shards
-from workers.cli.selection import Selection
+from workers.views.selection import Selection
 
 _MOST = 200_000  # queues that are counted
 

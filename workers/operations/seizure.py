@@ -1,24 +1,24 @@
 """Taking deliveries out of their queues, for a command that ends, holds or releases them.
 
 Page by page: a page is claimed as a worker would, something is done with each delivery, and only then
-comes the next. Claims are renewed meanwhile. The first Ctrl-C lets the page be finished; whatever
-goes wrong in one, what was not begun is given back, and what is cut off `reclaim` finds.
+comes the next. Claims are renewed meanwhile. Who waits for it (a Watch) may interrupt it: the page is
+finished; whatever goes wrong in one, what was not begun is given back, and what is cut off `reclaim`
+finds.
 """
 
 import os
-import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import trio
 
 from relay.config import Config
 from relay.errors import StoreError, StoreUnavailable
 from relay.model import Claim
-from relay.signals import wait_for_stop
 from relay.store.queue import Store
 from relay.store.view import Waiting
-from workers.cli.target import Target
+from workers.operations.target import Target
 
 _PAGE = 100
 _TASKS = 10
@@ -29,10 +29,20 @@ _REPORT = 2.0
 Act = Callable[[Claim], Awaitable[None]]
 
 
+class Watch(Protocol):
+    """Who waits for what an operator has asked for."""
+
+    async def run(self, interrupt: Callable[[], None]) -> None:
+        """Call ``interrupt`` when it shall end before its time; cancelled when it has ended."""
+
+    def tell(self, deliveries: int) -> None:
+        """Hear, every few seconds, how many deliveries have been dealt with."""
+
+
 class Seizure:
     """What one command takes, and does with it. ``act`` ends each claim."""
 
-    def __init__(self, store: Store, config: Config, act: Act) -> None:
+    def __init__(self, store: Store, config: Config, act: Act, watch: Watch) -> None:
         self.deliveries = 0
         self.recipients = 0
         self.left = 0  # deliveries that need not be taken
@@ -40,6 +50,7 @@ class Seizure:
         self._store = store
         self._lease = config.delivery.claim
         self._act = act
+        self._watch = watch
         self._name = f"operator-{os.urandom(5).hex()}"
         self._pages = 0
         self._reported = 0.0
@@ -59,7 +70,7 @@ class Seizure:
         is not met twice.
         """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait_for_stop, self._interrupt)
+            nursery.start_soon(self._watch.run, self._interrupt)
             self._reported = trio.current_time()
             for target in targets:
                 if due:
@@ -154,7 +165,6 @@ class Seizure:
                 return
 
     def _report(self) -> None:
-        """Progress, for who waits at a terminal or reads a log."""
         if trio.current_time() >= self._reported + _REPORT:
             self._reported = trio.current_time()
-            print(f"outgate: {self.deliveries:,} deliveries so far", file=sys.stderr)
+            self._watch.tell(self.deliveries)

@@ -6,7 +6,7 @@ import pytest
 
 from relay.config import Config
 from relay.store.standing import Quarantine, Standing, WarmDay
-from workers.cli.standing import (
+from workers.views.standing import (
     describe,
     find_word,
     format_pace,

@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.config import Config
 from relay.store.standing import Quarantine, Standing, WarmDay
-from workers.cli.page import format_span, format_time, shorten
+from workers.views.words import format_span, format_time, shorten
 
 KNOWN = 20  # evidence; with less, a score says more about the beginning than about the source
 _POOR = 0.5  # what a source begins with: below, more speaks against it than for it

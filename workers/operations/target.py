@@ -4,15 +4,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from relay.address import find_domain
 from relay.config import Config
 from relay.events import decode_event
 from relay.store.keys import read_queue
 from relay.store.queue import Store
 from relay.store.suspension import find_shards
-from workers.cli.selection import Selection
-
-_ENDS = ("delivered", "bounced")
+from workers.views.parts import list_places, read_parts
+from workers.views.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +30,6 @@ class Found:
     claimed: int = 0
     ended: list[str] = field(default_factory=list)  # of what was given by id
     unknown: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One delivery of a message, as its story tells it."""
-
-    id: str
-    tenant: str  # "": the story does not say
-    domain: str
-    ended: bool
 
 
 async def find_targets(store: Store, config: Config, selection: Selection) -> Found:
@@ -82,27 +70,6 @@ async def count_targets(store: Store, targets: Sequence[Target]) -> int:
     return sum(size.ready + size.due for size in sizes)
 
 
-def read_parts(events: list[dict[str, object]]) -> list[Part]:
-    """Return a message's deliveries: numbered in the order of their domains' first recipients."""
-    accepted = next((event for event in events if event.get("event") == "accepted"), {})
-    recipients = accepted.get("recipients", [])
-    assert isinstance(recipients, list)
-    domains = dict.fromkeys(find_domain(str(address).encode()) for address in recipients)
-    ended = {str(event.get("delivery", "")) for event in events if _is_end(event)}
-    message_id = str(accepted.get("id", ""))
-    parts = []
-    for number, domain in enumerate(domains):
-        identity = f"{message_id}.{number}"
-        if domain is not None:
-            tenant = str(accepted.get("tenant", ""))
-            parts.append(Part(identity, tenant, domain, identity in ended))
-    return parts
-
-
-def _is_end(event: dict[str, object]) -> bool:
-    return event.get("event") in _ENDS or event.get("next") == "assume-delivered"
-
-
 async def _find_by_id(store: Store, config: Config, selection: Selection) -> Found:
     found = Found()
     meant: defaultdict[str, set[str]] = defaultdict(set)
@@ -126,10 +93,3 @@ async def _find_by_id(store: Store, config: Config, selection: Selection) -> Fou
         if selection.covers(read_queue(queue), site):
             found.targets.append(Target(queue, site, frozenset(meant[queue])))
     return found
-
-
-async def list_places(store: Store, config: Config, part: Part) -> list[str]:
-    """Return the queues in which a delivery that is ready can be."""
-    tenants = [part.tenant] if part.tenant else [tenant.name for tenant in config.tenant]
-    sources = [source.name for source in config.source]
-    return await store.list_ready_queues(tenants, part.domain, sources)

@@ -11,10 +11,10 @@ from relay.store.share import Shares, State
 from relay.store.standing import Standing, Standings
 from relay.store.suspension import Suspension, Suspensions
 from workers.berth import make_limits
-from workers.cli.page import format_span, format_time
-from workers.cli.standing import add_why, format_pace, tell_probes, tell_quarantine
 from workers.share import slow_down
 from workers.site import Sites
+from workers.views.standing import add_why, format_pace, tell_probes, tell_quarantine
+from workers.views.words import format_span, format_time
 
 _SHUT_OUT = frozenset({"quarantine", "probe"})
 # Words for what receivers' answers have brought about. It may last longer than a delivery's own wait.

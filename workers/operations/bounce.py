@@ -1,0 +1,80 @@
+"""Bouncing: deliveries end now; their senders are told, as of any failure."""
+
+import msgspec
+import trio
+
+from relay.config import Config
+from relay.model import Claim, Disposition, Outcome
+from relay.store import story
+from relay.store.queue import Store
+from workers.ending import Ending
+from workers.operations.decision import Decision
+from workers.operations.seizure import Seizure, Watch
+from workers.operations.target import count_targets, find_targets
+from workers.views.selection import Selection
+
+TEXT = "the operator of this mail gateway has ended the delivery of this message"
+# RFC 3463 §3.8, X.7.0: a policy ended it, ours; neither the address nor the message is at fault.
+_STATUS = "5.7.0"
+
+
+async def bounce(
+    store: Store,
+    config: Config,
+    chosen: Selection,
+    decided: Decision,
+    watch: Watch,
+    *,
+    text: str = TEXT,
+    silent: bool = False,
+    dry: bool = False,
+) -> dict[str, object]:
+    """End what was chosen. ``text``: what senders read; ``silent``: they do not; ``dry``: only count."""
+    found = await find_targets(store, config, chosen)
+    ending = Ending(config, store, decided.events)
+    outcome = Outcome(Disposition.BOUNCED, status=_STATUS, text=text)
+
+    async def end(claim: Claim) -> None:
+        facts = {"id": claim.delivery.message_id, "delivery": claim.delivery.id}
+        event = decided.make_event("bounced-by-operator", **facts, silent=silent)
+        await story.append(store.link, config, claim, event)
+        outcomes = [outcome] * len(claim.delivery.envelope.recipients)
+        await ending.end(_silence(claim) if silent else claim, outcomes)
+
+    seizure = Seizure(store, config, end, watch)
+    count, recipients = await count_targets(store, found.targets), 0
+    if not dry:
+        try:
+            await seizure.run(found.targets)
+        finally:
+            count, recipients = seizure.deliveries, seizure.recipients
+            if count:
+                with trio.CancelScope(shield=True):
+                    await decided.record(
+                        store.link,
+                        "bounced-by-operator",
+                        **chosen.describe(),
+                        deliveries=count,
+                        affected=recipients,
+                        silent=silent,
+                        text=text,
+                    )
+    return {
+        "deliveries": count,
+        "recipients": None if dry else recipients,
+        "silent": silent,
+        "claimed": found.claimed,
+        "ended": found.ended,
+        "unknown": found.unknown,
+        "interrupted": seizure.interrupted,
+        "dry_run": dry,
+    }
+
+
+def _silence(claim: Claim) -> Claim:
+    """Ask for no notice in the senders' place (RFC 3461 §4.1: NEVER)."""
+    envelope = claim.delivery.envelope
+    people = tuple(msgspec.structs.replace(one, notify=b"NEVER") for one in envelope.recipients)
+    envelope = msgspec.structs.replace(envelope, recipients=people)
+    delivery = msgspec.structs.replace(claim.delivery, envelope=envelope)
+    return msgspec.structs.replace(claim, delivery=delivery)
