@@ -8,6 +8,7 @@ It is the operator's record, apart from the service's own log. Keys are stable:
     id          the message; ``delivery`` its part for one domain
     tenant      whose it is
     sender, recipients, size, client, hello, tls      (accepted)
+    message_id  the value of its Message-ID field, at most 250 octets (accepted; when there is one)
     proof       network header dkim; ``signed_by``: the domain whose signature it was, ``seen``: how
                 often that came before
     rule, reason    the rule that decided, and why; what was refused (5xx), postponed (4xx) or limited

@@ -299,6 +299,8 @@ class Acceptance:
             "hello": show(peer.hello),
             "tls": peer.tls,
         }
+        if draft.name:
+            event["message_id"] = draft.name
         if proven.domain:
             event |= {"signed_by": proven.domain, "seen": proven.seen}
         if decision.rule is not None:

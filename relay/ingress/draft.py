@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from relay.config.schema import Priority, Tenant
 from relay.ingress.admission import Refusal
 from relay.ingress.demand import Demand, find_demand
-from relay.ingress.head import cut_head, take_head
+from relay.ingress.head import cut_head, find_message_id, take_head
 from relay.ingress.proof import Evidence, Judge
 from relay.ingress.secret import Secrets
 from relay.ingress.trace import count_hops
@@ -41,6 +41,7 @@ class Draft:
     body: bytes = b""  # not stored yet
     head: bytes = b""  # the header block as stored, without ``trace``, with its last CRLF
     hops: int = 0
+    name: str = ""  # the value of its Message-ID field: what its sender calls it
     priority: Priority = "normal"
     tls: Demand = ""
     tail: bytes = b"\r\n"  # the last two octets so far
@@ -102,10 +103,11 @@ class Draft:
         self._remove_secrets(judge.secrets, head, end)
 
     def _read_head(self, end: int) -> None:
-        """The head shows a loop's hops, and what the message asks of TLS."""
+        """The head shows a loop's hops, what the message asks of TLS, and how its sender calls it."""
         lowered = cut_head(self.body[:end])
         self.hops = count_hops(lowered)
         self.tls = find_demand(self.body, lowered, requiretls=self.mail.requiretls)
+        self.name = find_message_id(self.body, lowered)
 
     def _remove_secrets(self, secrets: Secrets, head: bytes, end: int) -> None:
         """Take off what proves a tenant. Whose it is, is not known yet: of all that it may be."""

@@ -3,11 +3,20 @@
 Pure. What stands in a head is the sender's, and stays as it is.
 """
 
+import re
 from collections.abc import Iterator
 
 # Octets at the beginning of a message in which fields are looked for. Gmail's own heads are below
 # 20 KiB; a head without end must not be searched to its end.
 HEAD_OCTETS = 64 * 1024
+# Of a Message-ID, octets. RFC 5322 §2.1.1 would allow a line of 998; nobody needs more to find it again.
+MESSAGE_ID_OCTETS = 250
+
+# As almost all of them are, on one line, all at once; else only where it begins. A search with `re` takes
+# a third of what `find` takes for so long a needle.
+_MESSAGE_ID = re.compile(rb"\nmessage-id:(?:[ \t]*([!-~]{1,%d})\r\n(?![ \t]))?" % MESSAGE_ID_OCTETS)
+# A field's end: a CRLF that no blank follows (RFC 5322 §2.2.3).
+_END = re.compile(rb"\r\n(?![ \t])")
 
 
 def cut_head(beginning: bytes) -> bytes:
@@ -59,3 +68,31 @@ def _find_end(head: bytes, at: int) -> int:
         if head[at + 2 : at + 3] not in (b" ", b"\t"):
             return at
         at += 2
+
+
+def find_message_id(beginning: bytes, head: bytes) -> str:
+    """Return the value of the first Message-ID field, "" when there is none.
+
+    ``beginning`` is the message with a line of ours in front, or its first part; ``head`` its head in
+    lower case (``cut_head``). Unfolded, at most MESSAGE_ID_OCTETS, and nothing in it that a terminal
+    or a log would obey. With a blank before the colon (obsolete, RFC 5322 §4.5.8) it is not seen: one
+    search of what is in lower case already is all that each message is charged with.
+    """
+    found = _MESSAGE_ID.search(head)
+    if found is None:
+        return ""
+    start, end = found.span(1)
+    if start >= 0:
+        return beginning[start:end].decode("ascii")
+    return _read_message_id(beginning, found.end())
+
+
+def _read_message_id(beginning: bytes, at: int) -> str:
+    """Return what stands there if it is folded, too long, or nothing that should be there."""
+    limit = at + 4 * MESSAGE_ID_OCTETS
+    end = _END.search(beginning, at, limit)
+    value = beginning[at : end.start() if end else limit]
+    text = b" ".join(value.split())[:MESSAGE_ID_OCTETS].decode("utf-8", "replace")
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

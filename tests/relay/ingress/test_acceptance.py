@@ -243,6 +243,19 @@ async def test_what_is_stored_is_counted_no_more(enter: Open) -> None:
         assert door.memory == before
 
 
+# -- the event
+
+
+@pytest.mark.parametrize("message", [MESSAGE, LARGE], ids=["small", "large"])
+async def test_event_says_what_its_sender_calls_the_message(enter: Open, message: bytes) -> None:
+    async with enter() as (client, desk):
+        read_id(await send(client, b"Message-ID: <1@acme.example>\r\n" + message))
+        read_id(await send(client, message))
+        named, nameless = read_events(desk)
+    assert named["message_id"] == "<1@acme.example>"
+    assert "message_id" not in nameless
+
+
 # -- rules
 
 

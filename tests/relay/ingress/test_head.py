@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.ingress.head import HEAD_OCTETS, find_values, take_head
+from relay.ingress.head import (
+    HEAD_OCTETS,
+    MESSAGE_ID_OCTETS,
+    cut_head,
+    find_message_id,
+    find_values,
+    take_head,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +77,48 @@ def test_fields_are_read_as_they_were_written(
 )
 def test_the_head_ends_at_the_first_empty_line(message: bytes, head: bytes) -> None:
     assert take_head(message) == head
+
+
+# -- the Message-ID field
+
+
+def read_message_id(message: bytes) -> str:
+    whole = b"Received: ours\r\n" + message
+    return find_message_id(whole, cut_head(whole))
+
+
+@pytest.mark.parametrize(
+    ("message", "value"),
+    [
+        (b"A: 1\r\nMessage-ID: <Ab.1@x.example>\r\nB: 2\r\n\r\nbody", "<Ab.1@x.example>"),
+        (b"MESSAGE-ID:<Ab@x>\r\n\r\n", "<Ab@x>"),
+        (b"Message-Id:\r\n <Ab@x>\r\n\r\n", "<Ab@x>"),
+        (b"Message-Id: <Ab@\r\n\tx> \r\n\r\n", "<Ab@ x>"),
+        (b"Message-ID: <Ab@x>", "<Ab@x>"),
+        (b"Message-ID: <Ab@x>\r\n", "<Ab@x>"),
+        (b"Message-ID: <1@x>\r\nMessage-ID: <2@x>\r\n\r\n", "<1@x>"),
+        (b"Message-ID: <\xc3\xa9@x>\r\n\r\n", "<é@x>"),
+        (b"Message-ID: <\x1b[2J\x07\xff@x>\r\n\r\n", "<\ufffd[2J\ufffd\ufffd@x>"),
+        (b"Message-ID:\r\n\r\n", ""),
+        (b"In-Reply-To: <a@x>\r\nX-Message-ID: <b@x>\r\n\r\n", ""),
+        (b"A: 1\r\n\r\nMessage-ID: <a@x>\r\n", ""),
+        (b"\r\nMessage-ID: <a@x>\r\n", ""),
+    ],
+)
+def test_message_id_is_found_in_the_head(message: bytes, value: str) -> None:
+    assert read_message_id(message) == value
+
+
+@pytest.mark.parametrize("separator", [b"", b"\r\n "])
+def test_message_id_is_never_long(separator: bytes) -> None:
+    value = read_message_id(b"Message-ID: " + (b"x" * 200 + separator) * 500 + b"\r\n\r\n")
+
+    assert len(value) == MESSAGE_ID_OCTETS
+
+
+@given(st.binary(max_size=400))
+def test_message_id_can_be_shown_whatever_it_is(octets: bytes) -> None:
+    value = read_message_id(b"Message-ID: " + octets + b"\r\n\r\n")
+
+    assert value.isprintable()
+    assert len(value) <= MESSAGE_ID_OCTETS
