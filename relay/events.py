@@ -116,6 +116,11 @@ What becomes of the archive's copies is an operator's decision (``who``, ``why``
                 (``count``), and from where (``copy``: directory, s3). A purge that was cut short
                 tells the rest again
 
+What is told to whoever listens just now (relay/store/broadcast.py), and stands nowhere else:
+
+    event       dropped     the process had more to tell than it could: ``count`` events
+                missed      the listener was too slow: ``count``; null: it heard nothing since ``since``
+
 The audit trail (relay/audit) has the same events, and some of its own. They are not in the log:
 
     event       command     a command of an operator, before it does anything: command, asked, who, why
@@ -174,18 +179,35 @@ class AuditTrail(Protocol):
         """Write the last."""
 
 
+class Publisher(Protocol):
+    """What tells events to whoever listens just now (relay/store/broadcast.py)."""
+
+    def offer(self, lines: bytes) -> None:
+        """Take a batch of encoded events, joined by line ends; at once, and never raising."""
+
+    async def run(self) -> None:
+        """Publish, until cancelled."""
+
+    async def finish(self) -> None:
+        """Publish the last; takes a moment at most."""
+
+
 class EventLog:
     """Appends events to a file that all processes share, or to standard output.
 
     Lines are gathered and written together; O_APPEND keeps them whole beside other processes'.
     A full disk costs events, never mail: the trouble is reported once, on standard error. The audit
-    trail, where there is one, has the same events, and is not content with that (``trouble``).
+    trail, where there is one, has the same events, and is not content with that (``trouble``). A
+    publisher has them, too, and may do with them what it can.
     """
 
-    def __init__(self, path: str, trail: AuditTrail | None = None) -> None:
+    def __init__(
+        self, path: str, trail: AuditTrail | None = None, publisher: Publisher | None = None
+    ) -> None:
         """``path``: a file, made if need be, or "stdout"."""
         self._path = path
         self._trail = trail
+        self._publisher = publisher
         self._lines: list[bytes] = []
         self._octets = 0
         self._broken = False
@@ -216,7 +238,10 @@ class EventLog:
             self._trail.flush()  # also without news: a day may be over
         if not self._lines:
             return
-        data = b"\n".join(self._lines) + b"\n"
+        data = b"\n".join(self._lines)
+        if self._publisher is not None:
+            self._publisher.offer(data)
+        data += b"\n"
         self._lines.clear()
         self._octets = 0
         try:
@@ -236,11 +261,15 @@ class EventLog:
             async with trio.open_nursery() as nursery:
                 if self._trail is not None:
                     nursery.start_soon(self._trail.run)
+                if self._publisher is not None:
+                    nursery.start_soon(self._publisher.run)
                 while True:
                     await trio.sleep(_FLUSH_SECONDS)
                     self.flush()
         finally:
             self.flush()
+            if self._publisher is not None:
+                await self._publisher.finish()
 
     def close(self) -> None:
         """Write the last, when nobody writes any more: tasks that end beside ``run`` may have."""

@@ -96,11 +96,16 @@ queued mail invisible.
     {og0}:networks          hash    set of networks -> the last good      refresh,     refresh,
                                     answer, JSON; ?set -> one that was    accept       accept
                                     refused (networks.py)
+    {og0}:counters          hash    what all processes have counted, by   push_counts  never
+                                    name and labels (counters.py)
+    {og0}:gauges            hash    process and name -> how it is now     push_counts  push_counts
     {og0}:reporting         string  which worker sends the TLS reports    report       expires
     {og0}:checking          string  which worker looks at our sources     look         expires
                                     (checking.py)
     {og0}:checked           hash    source and check -> what was found    look         look
                                     last, JSON
+    {ogN}:synced            string  nothing: replicas that have it have   the link     expires
+                                    all before it (link.py)
     {og0}:decisions         list    operators' commands, JSON, the last   commands     trimmed
                                     thousand
     {og0}:heads             hash    chain of the audit trail -> number    its process  audit purge
@@ -123,9 +128,11 @@ from typing import NamedTuple
 
 SHARDS = 16
 WAKE_CHANNEL = "og:wake"
+EVENTS_CHANNEL = "outgate:events"  # as they happen (broadcast.py)
 UNKNOWN = ""
 NOWHERE = "-"
 SHUT = "!"
+ABSENT = "-"  # behind a tag: a key that nobody ever writes (scripts.py)
 
 # name -> number of parts after it. The Lua side of each is generated from this (scripts.py).
 SHAPES = {
@@ -167,6 +174,9 @@ SHAPES = {
     "learnt": 1,
     "sessions": 1,
     "networks": 0,
+    "counters": 0,
+    "gauges": 0,
+    "synced": 0,
     "reporting": 0,
     "checking": 0,
     "checked": 0,

@@ -1,0 +1,110 @@
+"""Events as they happen, to whoever listens just now: what `outgate tail` and the dashboard show.
+
+The event log hands on what it writes anyway; a task of its own publishes that. It is not what mail waits
+for, nor the log: what cannot be told in time is dropped, and that so much was dropped is told.
+
+While nobody listens nothing is published but a *probe*, an octet a second: the store answers a publish
+with how many have heard it. So a listener hears what happens from a second after it has come, and
+nothing of before. In a Cluster that number is about one node: listeners are at the node that the
+channel's name leads to (relay/store/link.py), as publishers are.
+"""
+
+import time
+from collections import deque
+
+import trio
+
+from relay.counters import COUNTERS, Counters
+from relay.errors import StoreError, StoreUnavailable
+from relay.events import encode_event
+from relay.store.keys import EVENTS_CHANNEL
+from relay.store.link import Link
+
+PROBE = b"?"
+_PROBES = 1.0  # s between two
+_MOST_OCTETS = 4 << 20  # that wait to be published
+_PAUSE = 1.0  # s before another try, when the store does not answer
+_LAST = 1.0  # s, for the last of a process that ends
+
+
+class Broadcast:
+    """Publishes the events of one process. ``offer`` never waits; ``run`` does the rest."""
+
+    def __init__(self, link: Link, *, counters: Counters = COUNTERS) -> None:
+        self._link = link
+        self._counters = counters
+        self._listening = False  # somebody heard the last publish
+        self._batches: deque[bytes] = deque()
+        self._octets = 0
+        self._dropped = 0  # events that listeners have not been told to be missing
+        self._news = trio.Event()
+
+    def offer(self, lines: bytes) -> None:
+        """Take a batch of encoded events, joined by line ends. What is too much drops the oldest."""
+        if not self._listening:
+            return
+        self._batches.append(lines)
+        self._octets += len(lines)
+        while self._octets > _MOST_OCTETS:
+            oldest = self._batches.popleft()
+            self._octets -= len(oldest)
+            self._drop(oldest)
+        self._news.set()
+
+    def _drop(self, lines: bytes) -> None:
+        count = lines.count(b"\n") + 1
+        self._dropped += count
+        self._counters.add("events_dropped", (), count)
+
+    async def run(self) -> None:
+        """Publish, until cancelled."""
+        while True:
+            if not self._listening:
+                await trio.sleep(_PROBES)
+            elif not self._batches:
+                self._news = trio.Event()
+                await self._news.wait()
+            if not await self._tell():
+                await trio.sleep(_PAUSE)
+
+    async def finish(self) -> None:
+        """Publish the last, in a moment or not at all. Where nobody listens there is nothing."""
+        with trio.move_on_after(_LAST, shield=True):
+            if self._batches:
+                await self._tell()
+
+    async def _tell(self) -> bool:
+        """Publish what has gathered, or the probe; False: the store does not answer."""
+        if not self._batches:
+            return await self._publish(PROBE)
+        while self._batches:
+            lines = self._batches.popleft()
+            self._octets -= len(lines)
+            if not await self._publish(lines):
+                return False
+        return True
+
+    async def _publish(self, lines: bytes) -> bool:
+        gap = [self._make_gap()] if self._dropped else []
+        dropped, self._dropped = self._dropped, 0
+        try:
+            heard = int(await self._link.call("PUBLISH", EVENTS_CHANNEL, b"\n".join([*gap, lines])))
+        except (StoreUnavailable, StoreError):
+            # Perhaps it was heard. Twice would be worse: who listens may be counting.
+            self._dropped += dropped
+            if lines != PROBE:
+                self._drop(lines)
+            return False
+        self._listening = heard > 0
+        if not self._listening:
+            self._batches.clear()
+            self._octets = 0
+        return True
+
+    def _make_gap(self) -> bytes:
+        return encode_event({"time": time.time(), "event": "dropped", "count": self._dropped})
+
+
+async def publish(link: Link, lines: bytes) -> None:
+    """Tell listeners of events that no log's task publishes: an operator's. Raises as the link does."""
+    await link.call("PUBLISH", EVENTS_CHANNEL, lines)

@@ -1,0 +1,1 @@
+"""The admin service: what is seen and steered from outside, over HTTP."""
