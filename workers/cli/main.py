@@ -67,6 +67,10 @@ _COMMANDS = {
         "run a delivery service for all sources or for some",
         ("outgate worker -c outgate.toml", "outgate worker -c outgate.toml --source a --source b"),
     ),
+    "alive": _Command(
+        "say whether a service on this machine works; for the health checks of containers",
+        ("outgate alive worker -c outgate.toml", "outgate alive"),
+    ),
     "check": _Command(
         "read the configuration and say what is wrong with it; starts nothing",
         ("outgate check -c outgate.toml", "outgate check -c outgate.toml --json"),
