@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from relay.config import Config
+from relay.counters import COUNTERS
 from relay.errors import StoreError, StoreUnavailable
 from relay.events import EventLog, decode_event, encode_event
 from relay.model import Blame, Claim, Disposition, Outcome, Recipient
@@ -173,8 +174,9 @@ class Ending:
         else:
             event, done = await self._finish(result)
         if done:
-            # Otherwise the claim had passed to another, who reports it himself.
+            # Otherwise the claim had passed to another, who reports and counts it himself.
             self._events.write(event)
+            _count(result)
             await self._note_unknown(result)
 
     async def end_expired(self, claim: Claim, reason: str = "") -> None:
@@ -383,6 +385,26 @@ class Ending:
             event["suppressed"] = True
         event.update(more)
         return encode_event(event)
+
+
+def _count(result: _Result) -> None:
+    """What an attempt brought, if one was made: once, however often the store had to be asked."""
+    attempt, delivery = result.attempt, result.claim.delivery
+    if not attempt.address:
+        return
+    found = {outcome.disposition for _, outcome in result.pairs}
+    if result.unknown:
+        word = "unknown"
+    elif Disposition.DEFERRED in found and not result.expired:
+        word = "deferred"
+    else:
+        word = "delivered" if found == {Disposition.DELIVERED} else "bounced"
+    COUNTERS.add("attempts", (attempt.site, attempt.source, word))
+    if Disposition.DELIVERED in found:
+        COUNTERS.add("message_bytes", ("out",), delivery.size)
+        if not delivery.notice:
+            # Two hosts' clocks; a message is not delivered before it came.
+            COUNTERS.observe("delivery_seconds", max(0.0, result.now - delivery.accepted))
 
 
 def _read_last(claim: Claim) -> _Last:

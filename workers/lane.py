@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from relay.config.schema import Source
+from relay.counters import COUNTERS
 from relay.errors import SourceUnusable, StoreError, StoreUnavailable
 from relay.events import encode_event
 from relay.model import Blame, Claim, Disposition, Outcome
@@ -90,6 +91,11 @@ class Lane:
     def is_idle(self) -> bool:
         """True when nothing waits and no session is open."""
         return not self._sessions and not self._waiting
+
+    @property
+    def connected(self) -> int:
+        """How many sessions are open."""
+        return self._connected
 
     @property
     def has_room(self) -> bool:
@@ -309,6 +315,10 @@ class Lane:
     def _report(self, claim: Claim, outcomes: Sequence[Outcome]) -> None:
         """Tell what this says about the source; if it says stop, do so before the store has heard."""
         desk, source, site = self._desk, self.source.name, self.path.site
+        for outcome in outcomes:
+            if outcome.code:
+                label = outcome.label or f"{outcome.code // 100}xx"
+                COUNTERS.add("replies", (site, label))
         if not claim.delivery.notice:
             for outcome in outcomes:
                 desk.shares.note(claim.delivery.tenant, outcome)
@@ -352,7 +362,10 @@ class Lane:
         )
         event = self._desk.ending.make_attempt_event(claim, attempt)
         early = self._settings.unknown_outcome == "retry"
-        return await peer.deliver(claim, self._desk.store, event, early=early), attempt
+        began = time.perf_counter()
+        verdict = await peer.deliver(claim, self._desk.store, event, early=early)
+        COUNTERS.observe("attempt_seconds", time.perf_counter() - began)
+        return verdict, attempt
 
     # -- ends ---------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import trio
 
 from relay.config import Config
 from relay.config.schema import Source
+from relay.counters import COUNTERS
 from relay.errors import NetworkError, PeerSilent, SourceUnusable, TlsFailed
 from relay.events import EventLog, encode_event
 from relay.model import Disposition
@@ -58,10 +59,13 @@ class Opener:
         for host in path.hosts:
             call = _Call(self, path, host, source, egress, domain)
             try:
-                return await call.make()
+                peer = await call.make()
             except HostFailed as error:
                 error.host, error.proof = host, call.proof
                 failure = error
+            else:
+                _count(peer.proof)
+                return peer
         assert failure is not None, "a path has at least one host"
         raise failure
 
@@ -88,6 +92,13 @@ def make_opener(
         events,
         refuses_downgrade=config.tls.downgrade == "refuse",
     )
+
+
+def _count(proof: Proof) -> None:
+    """A session is open: with what TLS?"""
+    version = proof.protocol.partition(" ")[0]
+    level = "verified" if proof.verified else "opportunistic" if version else "none"
+    COUNTERS.add("tls_sessions", ("out", level, version))
 
 
 @dataclass(slots=True)

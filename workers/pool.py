@@ -260,6 +260,10 @@ class Pool:
         if not feeder.places and self._feeders.get(key) is feeder:
             del self._feeders[key]
 
+    def count_sessions(self) -> int:
+        """Return how many SMTP sessions are open."""
+        return sum(lane.connected for lane in self._lanes.values())
+
     def list_feeders(self) -> list[Feeder]:
         """Return those that know of something to feed."""
         return list(self._feeders.values())

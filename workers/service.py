@@ -2,7 +2,8 @@
 
 serve
 ├── wait_for_stop          signals
-├── events.run             writes the event log, and the audit trail
+├── events.run             writes the event log, and the audit trail; tells who listens
+├── Pusher.run             hands in what was counted
 ├── Security.run           policies of receivers, TLS reports
 ├── Watch.run              looks at our own sources from time to time (see doctor/watch.py)
 └── Pool.run               claims, lanes, housekeeping (see pool.py)
@@ -21,6 +22,8 @@ from relay.net.egress import make_egress
 from relay.net.resolver import Resolver
 from relay.ready import say_ready
 from relay.signals import wait_for_stop
+from relay.store.broadcast import Broadcast
+from relay.store.counters import Pusher
 from relay.store.durability import require_durability
 from relay.store.embedded import find_url
 from relay.store.keys import WAKE_CHANNEL
@@ -45,7 +48,7 @@ async def serve(config: Config, names: tuple[str, ...] = ()) -> None:
     try:
         for weakness in await require_durability(link, level=config.store.durability):
             _log.warning("the store can lose acknowledged mail: %s", weakness)
-        events = EventLog(config.log.events, open_trail(config, "worker", link))
+        events = EventLog(config.log.events, open_trail(config, "worker", link), Broadcast(link))
         try:
             await _run(config, sources, link, events)
         finally:
@@ -87,6 +90,7 @@ async def _run(config: Config, sources: list[Source], link: Link, events: EventL
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(events.run)
+        nursery.start_soon(Pusher(link, "worker", pool.count_sessions).run)
         nursery.start_soon(security.run)
         if config.checks.interval:
             nursery.start_soon(Watch(config, link, events).run)

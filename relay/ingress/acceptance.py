@@ -17,6 +17,7 @@ import trio
 from relay.address import find_domain
 from relay.archive import Archive, make_entry
 from relay.config.schema import Config, Rule, Tenant
+from relay.counters import COUNTERS
 from relay.dkim.sign import Signer
 from relay.errors import ArchiveUnavailable, MemoryFull, StoreError, StoreFull, StoreUnavailable
 from relay.events import EventLog, encode_event
@@ -84,6 +85,7 @@ class Acceptance:
                 or await self._accept(case)
             )
         except (StoreUnavailable, StoreError, StoreLostBody, MemoryFull) as error:
+            COUNTERS.add("messages", (case.tenant.name, "postponed"))
             return explain_failure(error)
         finally:
             self._give_back(case)
@@ -123,8 +125,10 @@ class Acceptance:
         }
         if draft.message_id:
             event["id"] = draft.message_id
-        if len(draft.candidates) == 1:
-            event["tenant"] = draft.candidates[0].name
+        tenant = draft.candidates[0].name if len(draft.candidates) == 1 else ""
+        if tenant:
+            event["tenant"] = tenant
+        COUNTERS.add("messages", (tenant, name))
         self.events.write(encode_event(event))
 
     # -- limits -------------------------------------------------------------------------------
@@ -280,6 +284,8 @@ class Acceptance:
             events += [_make_held_event(case, delivery) for delivery in deliveries]
         await self.store.accept(deliveries, b"\n".join(events), case.draft.body)
         case.accepted = True
+        COUNTERS.add("messages", (case.tenant.name, "accepted"))
+        COUNTERS.add("message_bytes", ("in",), case.draft.size)
         for event in events:
             self.events.write(event)
         return None

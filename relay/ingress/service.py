@@ -3,7 +3,8 @@
 serve
 ├── wait_for_stop          signals
 ├── _watch_store           once a second: is it there, how full is it?
-├── events.run             writes the event log
+├── events.run             writes the event log, and tells who listens
+├── Pusher.run             hands in what was counted
 ├── Renewal.run            certificates: new files, and the end of the old ones
 ├── Furniture.run          what is kept fresh: networks, secrets, return paths
 ├── _tell_counts           once a minute: whom the door had to turn away
@@ -35,6 +36,8 @@ from relay.net.resolver import Resolver
 from relay.net.stream import Stream
 from relay.ready import say_ready
 from relay.signals import wait_for_stop
+from relay.store.broadcast import Broadcast
+from relay.store.counters import Pusher
 from relay.store.durability import require_durability
 from relay.store.embedded import find_url
 from relay.store.link import Link
@@ -59,7 +62,7 @@ async def serve(config: Config) -> None:
     try:
         for weakness in await require_durability(link, level=config.store.durability):
             _log.warning("the store can lose acknowledged mail: %s", weakness)
-        events = EventLog(config.log.events, open_trail(config, "ingress", link))
+        events = EventLog(config.log.events, open_trail(config, "ingress", link), Broadcast(link))
         try:
             await _make_service(config, link, events, tls).run()
         finally:
@@ -152,6 +155,9 @@ class IngressService:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.events.run)
                 nursery.start_soon(self._watch_store)
+                nursery.start_soon(
+                    Pusher(self.store.link, "ingress", lambda: len(self._sessions)).run
+                )
                 nursery.start_soon(self._tell_counts)
                 if self.desk.tls is not None:
                     nursery.start_soon(Renewal(self.desk.tls, self.events).run)

@@ -7,12 +7,14 @@ it again: a duplicate that SMTP cannot avoid (RFC 1047), never a loss.
 """
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from relay.address import find_domain
 from relay.config.schema import Tenant
+from relay.counters import COUNTERS
 from relay.errors import NetworkError, StoreError, StoreUnavailable
 from relay.ingress.acceptance import Peer, exceeds, explain_failure
 from relay.ingress.admission import Refusal
@@ -162,6 +164,7 @@ class Session:
     async def _on_mail(self, mail: Mail) -> None:
         trouble = self._desk.door.find_trouble()
         if trouble is not None:
+            COUNTERS.add("messages", ("", "postponed"))
             self._smtp.refuse(*trouble)
             return
         draft = Draft(mail, (), trio.current_time())
@@ -304,13 +307,16 @@ class Session:
         # not be true.
         self._scope.deadline = math.inf
         self._deciding = True
+        began = time.perf_counter()
         try:
             trouble = await self._decide(draft)
             if trouble is not None:
                 self._smtp.refuse(*trouble)
             else:
-                # Anybody may send reports: who has is as much a stranger as before.
-                self.proven = self.proven or not draft.is_report
+                if not draft.is_report:
+                    self._count(time.perf_counter() - began)
+                    # Anybody may send reports: who has is as much a stranger as before.
+                    self.proven = True
                 self._smtp.accept(draft.message_id)
         finally:
             # Only now: a session that stops while the store writes would take it for idle, and
@@ -318,6 +324,14 @@ class Session:
             self._deciding = False
             self._close_draft()
         self._message_due = trio.current_time() + self._desk.config.ingress.message_timeout
+
+    def _count(self, seconds: float) -> None:
+        """A message was accepted; with the first, its session is one that counts."""
+        COUNTERS.observe("accept_seconds", seconds)
+        if not self.proven:
+            version = self._stream.protocol.partition(" ")[0]
+            level = "opportunistic" if version else "none"  # clients show us no certificates
+            COUNTERS.add("tls_sessions", ("in", level, version))
 
     async def _decide(self, draft: Draft) -> tuple[int, str, str] | None:
         if draft.is_report:
