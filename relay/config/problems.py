@@ -7,8 +7,9 @@ from relay.config.keeping import find_keeping_problems
 from relay.config.reputation import find_reputation_problems
 from relay.config.rules import find_rule_notices, find_rule_problems
 from relay.config.running import find_running_problems
-from relay.config.schema import Config, Delivery, IngressTls, Site, Source, TlsReports
+from relay.config.schema import Config, Delivery, IngressTls, Site, Source, Store, TlsReports
 from relay.config.shapes import DOMAIN, LOCAL, NAME, check_files, check_patterns, is_file, write_key
+from relay.config.storeurl import read_store_url
 from relay.config.tenants import find_tenant_notices, find_tenant_problems
 from relay.config.units import Seconds, parse_network, parse_proxy
 
@@ -16,8 +17,7 @@ from relay.config.units import Seconds, parse_network, parse_proxy
 def find_problems(config: Config) -> Iterator[str]:
     """Yield what the types cannot say: references, ranges, names, files."""
     yield from _ranges(config)
-    if config.store.url and not config.store.url.startswith(("redis://", "rediss://", "unix://")):
-        yield "store.url: expected redis://HOST:PORT/0, rediss://... or unix:///PATH"
+    yield from _store_problems(config.store)
     if not config.ingress.listen:
         yield "ingress.listen: expected at least one address"
     if not DOMAIN.fullmatch(config.ingress.hostname.lower()):
@@ -72,6 +72,7 @@ def _ranges(config: Config) -> Iterator[str]:
         ("store.memory_mark", config.store.memory_mark, 0.1, 1),
         ("delivery.grace", config.delivery.grace, 0, 3600),
         ("delivery.idle", config.delivery.idle, 0, 3600),
+        ("store.replicas", config.store.replicas, 0, 10),
         ("store.timeout", config.store.timeout, 0.1, 600),
         ("store.max_memory", config.store.max_memory, 16 << 20, 1 << 42),
         ("dns.timeout", config.dns.timeout, 0.1, 300),
@@ -83,6 +84,17 @@ def _ranges(config: Config) -> Iterator[str]:
         if not low <= value <= high:
             unit = " seconds" if isinstance(value, Seconds) else ""
             yield f"{path}: expected {low} to {high}{unit}, got {value}"
+
+
+def _store_problems(store: Store) -> Iterator[str]:
+    if not store.url:
+        if store.replicas:
+            yield "store.replicas: the embedded server has none; set store.url, or leave it at 0"
+        return
+    try:
+        read_store_url(store.url)
+    except ValueError as error:
+        yield f"store.url: {error}"
 
 
 def _delivery_problems(delivery: Delivery) -> Iterator[str]:

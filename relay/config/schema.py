@@ -17,7 +17,10 @@ Priority = Literal["urgent", "normal", "bulk"]
 class Store(Section, frozen=True):
     """Where the queue lives. Without ``url`` an embedded server runs under ``state_dir``."""
 
-    url: str = ""  # redis://, rediss:// or unix://; also OUTGATE_STORE_URL in the environment
+    # redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// (storeurl.py); also
+    # OUTGATE_STORE_URL in the environment.
+    url: str = ""
+    replicas: int = 0  # what is acknowledged has reached so many replicas
     # "require" refuses to start on a server that can forget what it acknowledged; "warn" says so.
     durability: Literal["require", "warn"] = "require"
     # At this share of the server's maxmemory the ingress answers 452 4.3.1 to MAIL.

@@ -19,26 +19,32 @@ message sent twice. Here a lost reply is an exception that says whether the comm
 (``StoreUnavailable.executed``); who knows how to repeat itself safely, does (queue.py).
 
 After a failure the connection is dropped and the next command tries a new one; commands fail at
-once while there is none. Only ``relay/store`` imports ``redis`` and ``hiredis``.
+once while there is none. Where the new one leads to is the door's matter (door.py): behind Sentinels,
+to whoever is master by then. A Cluster has a driver for each of its masters (cluster.py).
+
+With ``replicas`` what may have written is acknowledged when so many replicas have it, too: one WAIT
+at the end of a pipeline. WAIT asks about what *this* connection has written, and a repeated call
+whose first reply was lost writes nothing: so each connection begins with a write of its own, behind
+everything that an earlier one can have written.
+
+Only ``relay/store`` imports ``redis`` and ``hiredis``.
 """
 
-import socket
-import ssl
+import re
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import hiredis
 import outcome
 import redis
 import trio
-from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, ConnectionPool
-from redis.retry import Retry
 
 from relay.errors import NetworkError, StoreError, StoreFull, StoreUnavailable
-from relay.net.stream import Stream
+from relay.store.door import Door, make_door, open_wire
+from relay.store.keys import make_key
 from relay.store.scripts import SCRIPTS, Script
+from relay.store.wire import Wire
 
 Part = bytes | str | int | float
 Reply = Any  # what RESP delivers: bytes, int, None or a list of these
@@ -48,14 +54,27 @@ Reply = Any  # what RESP delivers: bytes, int, None or a list of these
 # waiting until all their parts are written.
 _PIPELINE_OCTETS = 1 << 20
 _PIPELINE_COMMANDS = 512
-_LONG_OCTETS = 64 * 1024
-_READ_OCTETS = 256 * 1024
+LONG_OCTETS = 64 * 1024
 _RING_PAUSE = 0.5  # seconds before a lost subscription is tried again
+_RING_IDLE = (
+    5.0  # seconds without news after which a subscription is asked whether it is still alive
+)
+_SYNCED_LIFE = 86_400_000  # ms
 
 # What a server says when it will not run anything just now, and may a little later.
 _NOT_NOW = frozenset(
     ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS")
 )
+# Redis 6.2 puts what stopped a script at the end of a sentence of its own.
+_INSIDE = re.compile(r"ERR Error running script .*@user_script: ?\d+: -?([A-Z]+) ")
+
+# Commands that write nothing, as far as we use them: they are answered whoever else has what.
+_READS = frozenset({
+    "count", "CONFIG", "DBSIZE", "ECHO", "EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET",
+    "HSCAN", "HVALS", "INFO", "LLEN", "LRANGE", "PING", "PTTL", "PUBLISH", "PUBSUB", "ROLE", "SCARD",
+    "SMEMBERS", "TIME", "TTL", "XLEN", "XRANGE", "ZCARD", "ZCOUNT", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE",
+    "ZSCORE",
+})  # fmt: skip
 
 
 class Pending:
@@ -102,86 +121,28 @@ def _pack(*parts: Part) -> bytes:
     return packed
 
 
-class _Wire:
-    """A connection that redis-py has made, and trio reads and writes."""
-
-    def __init__(self, connection: AbstractConnection) -> None:
-        # There is no public way to the socket; tests/relay/store/test_link.py would notice.
-        sock: socket.socket = connection._sock  # type: ignore[assignment]
-        self._connection = connection  # owns the socket
-        self._stream = Stream(sock)
-        if isinstance(sock, ssl.SSLSocket):
-            self._stream.tls = sock
-        self._reader = hiredis.Reader()
-
-    async def send(self, octets: bytes) -> None:
-        """Raises NetworkError."""
-        await self._stream.send(octets)
-
-    async def read(self) -> Reply:
-        """Return the next reply; an error reply is a ``hiredis.ReplyError``, not raised.
-
-        Raises NetworkError, and ProtocolError for what is not RESP.
-        """
-        while (reply := self._reader.gets()) is False:
-            octets = await self._stream.receive(_READ_OCTETS)
-            if not octets:
-                raise NetworkError("the server closed the connection")
-            self._reader.feed(octets)
-        return reply
-
-    def close(self) -> None:
-        self._stream.close()
-        self._connection.disconnect()
-
-
-async def _open_wire(pool: ConnectionPool) -> _Wire:
-    """Connect, with all scripts loaded. Raises redis.RedisError, OSError."""
-    return _Wire(await trio.to_thread.run_sync(open_connection, pool, abandon_on_cancel=True))
-
-
-def open_connection(
-    pool: ConnectionPool, scripts: Mapping[str, Script] = SCRIPTS
-) -> AbstractConnection:
-    """Connect, with all scripts loaded; blocks. Raises redis.RedisError, OSError."""
-    connection: AbstractConnection = pool.connection_class(**pool.connection_kwargs)
-    try:
-        connection.connect()
-        commands = [("SCRIPT", "LOAD", script.source) for script in scripts.values()]
-        connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-        for _ in commands:
-            connection.read_response()
-    except BaseException:
-        connection.disconnect()
-        raise
-    return connection
-
-
-def make_pool(url: str, timeout: float) -> ConnectionPool:
-    """Return redis-py's recipe for connections; the ones made from it are ours alone."""
-    return ConnectionPool.from_url(
-        url,
-        protocol=2,  # flat lists, the same from every server
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_timeout=False,
-        health_check_interval=0,
-    )
-
-
 class Link:
     """A connection to Redis for one trio process; made inside ``trio.run``, closed by ``aclose``.
 
     Its driver is a system task: what ends the caller's nursery must not cut off a settle.
     """
 
-    def __init__(self, url: str, *, timeout: float) -> None:
-        """``timeout``: seconds that one round trip may take. Raises ValueError for a bad URL."""
+    scripts: ClassVar[Mapping[str, Script]] = SCRIPTS
+
+    def __init__(self, url: str, *, timeout: float, replicas: int = 0) -> None:
+        """Not for a Cluster: ``make_link`` (opening.py) knows which class a URL wants.
+
+        ``timeout``: seconds that one round trip may take. ``replicas``: how many must have a
+        write before it is acknowledged. Raises ValueError for a bad URL.
+        """
         self.url = url
         self._timeout = timeout
-        self._pool = make_pool(url, timeout)
-        self._wire: _Wire | None = None
+        self._replicas = replicas
+        self._wait = _pack("WAIT", replicas, max(1, int(timeout * 500)))
+        self._door: Door = make_door(url, timeout)
+        self._wire: Wire | None = None
+        self._demoted = False  # what the wire leads to refuses writes: a master no more
+        self._marked = False  # the wire has begun with a write of its own
         self._short: deque[Pending] = deque()  # handed in, not yet sent
         self._long: deque[Pending] = deque()
         self._sleeping: trio.lowlevel.Task | None = None  # the driver, while it has no work
@@ -197,7 +158,7 @@ class Link:
         ``behind``: a command just handed in that must reach the server before it. Raises
         StoreUnavailable when the link is closed.
         """
-        digest = SCRIPTS[script].digest
+        digest = self.scripts[script].digest
         call = Pending(script, (b"EVALSHA", digest, 1, shard_key, *arguments))
         return self._hand_in(call, like=behind or call)
 
@@ -217,11 +178,15 @@ class Link:
         """
         return await self.send(*parts).wait()
 
+    async def call_each(self, *parts: Part) -> Sequence[tuple[str, Reply]]:
+        """Send a command to each master; return its name (one has none) and reply. Raises as ``call``."""
+        return [("", await self.call(*parts))]
+
     def _hand_in(self, call: Pending, *, like: Pending) -> Pending:
         """Queue a call where ``like`` is, or would be, queued: within a queue the order holds."""
         if self._closing:
             raise StoreUnavailable("the link to the store is closed", executed=False)
-        (self._long if len(like.packed) > _LONG_OCTETS else self._short).append(call)
+        (self._long if len(like.packed) > LONG_OCTETS else self._short).append(call)
         self._wake()
         return call
 
@@ -248,12 +213,15 @@ class Link:
                         return
                     await self._sleep()
                     continue
-                for call, reply in zip(calls, await self._exchange(calls), strict=True):
-                    call.resolve(reply)
+                self._resolve(calls, await self._exchange(calls))
         finally:
             self._closing = True
             self._drop()
             self._ended.set()
+
+    def _resolve(self, calls: list[Pending], replies: list[Reply]) -> None:
+        for call, reply in zip(calls, replies, strict=True):
+            call.resolve(reply)
 
     async def _sleep(self) -> None:
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -282,54 +250,113 @@ class Link:
         """One round trip: a reply or an exception for each call, never an exception raised."""
         try:
             if self._wire is None:
-                self._wire = await _open_wire(self._pool)
+                self._wire = await open_wire(self._door, self.scripts)
+            wire = self._wire
         except Exception as error:  # whatever it is, the callers must hear of it
+            self._drop()
             # One for each: they are raised in as many tasks, and each leaves its trace in them.
-            return [_unavailable(error, executed=False) for _ in calls]
+            return [make_unavailable(error, executed=False) for _ in calls]
         replies: list[Reply] = []
         try:
             with trio.fail_after(self._timeout):
-                await self._pass(self._wire, calls, replies)
+                await self._pass(wire, calls, replies)
         except Exception as error:
             # Whatever was sent may have run: also what is still unread.
             self._drop()
             missing = len(calls) - len(replies)
-            replies += [_unavailable(error, executed=True) for _ in range(missing)]
+            replies += [make_unavailable(error, executed=True) for _ in range(missing)]
+        if self._demoted:
+            self._drop()
         return replies
 
-    async def _pass(self, wire: _Wire, calls: list[Pending], replies: list[Reply]) -> None:
+    def _find_shard(self) -> int | None:
+        """Return a shard that is where the wire leads to."""
+        return 0
+
+    async def _pass(self, wire: Wire, calls: list[Pending], replies: list[Reply]) -> None:
         """Send the calls and append their replies, as far as they come."""
+        if self._replicas and any(call.name not in _READS for call in calls):
+            await self._pass_synced(wire, calls, replies)
+            return
         await wire.send(b"".join([call.packed for call in calls]))
+        if unknown := await self._read(wire, calls, replies):
+            await self._repeat(wire, calls, replies, unknown)
+
+    async def _pass_synced(self, wire: Wire, calls: list[Pending], replies: list[Reply]) -> None:
+        """The same, and ask how many replicas have it. Until that is known there are no replies."""
+        mark = b"" if self._marked else self._make_mark()
+        await wire.send(b"".join([mark, *(call.packed for call in calls), self._wait]))
+        if mark:
+            await wire.read()
+            self._marked = await wire.read() == 1
+        read: list[Reply] = []
+        unknown = await self._read(wire, calls, read)
+        reached = await wire.read()
+        if unknown:
+            await self._repeat(wire, calls, read, unknown)
+            await wire.send(self._wait)
+            reached = await wire.read()
+        self._confirm(calls, read, reached)
+        replies += read
+
+    def _make_mark(self) -> bytes:
+        """Two commands, of which the second is a write that also a full server lets pass."""
+        shard = self._find_shard()
+        if shard is None:  # nothing of ours is there
+            return b""
+        key = make_key(shard, "synced")
+        return _pack("SET", key, "", "NX") + _pack("PEXPIRE", key, _SYNCED_LIFE)
+
+    async def _read(self, wire: Wire, calls: list[Pending], replies: list[Reply]) -> list[int]:
+        """Append the replies as they come; return the places of scripts that the server lacks."""
         unknown: list[int] = []
         for call in calls:
             reply = await wire.read()
             if isinstance(reply, hiredis.ReplyError):
                 if str(reply).startswith("NOSCRIPT"):
                     unknown.append(len(replies))
-                reply = translate(reply, call.name)
+                reply = self._judge(reply, call)
             replies.append(reply)
-        if unknown:
-            await self._repeat(wire, calls, replies, unknown)
+        return unknown
 
-    @staticmethod
     async def _repeat(
-        wire: _Wire, calls: list[Pending], replies: list[Reply], places: list[int]
+        self, wire: Wire, calls: list[Pending], replies: list[Reply], places: list[int]
     ) -> None:
         """Somebody flushed the server's scripts. What was unknown did not run: send it again."""
-        packed = [_pack("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()]
+        packed = [_pack("SCRIPT", "LOAD", script.source) for script in self.scripts.values()]
         packed += [calls[place].packed for place in places]
         for place in places:
             # What follows may run and its reply be lost: then this is what is known.
-            replies[place] = _unavailable(RuntimeError("no reply"), executed=True)
+            replies[place] = make_unavailable(RuntimeError("no reply"), executed=True)
         await wire.send(b"".join(packed))
-        for _ in SCRIPTS:
+        for _ in self.scripts:
             await wire.read()
         for place in places:
             reply = await wire.read()
-            failed = isinstance(reply, hiredis.ReplyError)
-            replies[place] = translate(reply, calls[place].name) if failed else reply
+            if isinstance(reply, hiredis.ReplyError):
+                reply = self._judge(reply, calls[place])
+            replies[place] = reply
+
+    def _confirm(self, calls: list[Pending], replies: list[Reply], reached: Reply) -> None:
+        """Take back the replies to what may have written, unless enough replicas have it."""
+        if isinstance(reached, int) and reached >= self._replicas and self._marked:
+            return
+        if not isinstance(reached, int):
+            self._demoted = True  # a replica: it was the master a moment ago
+            reached = 0
+        text = f"{reached} of {self._replicas} replicas (store.replicas) have what was written"
+        for place, call in enumerate(calls):
+            if call.name not in _READS and not isinstance(replies[place], Exception):
+                replies[place] = make_unavailable(RuntimeError(text), executed=True)
+
+    def _judge(self, error: hiredis.ReplyError, call: Pending) -> Exception:
+        """Say what an error reply means."""
+        if str(error).startswith("READONLY"):
+            self._demoted = True
+        return translate(error, call.name)
 
     def _drop(self) -> None:
+        self._demoted = self._marked = False
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
@@ -338,15 +365,17 @@ class Link:
 def translate(error: hiredis.ReplyError, name: str) -> Exception:
     """An error that the server answered, in our words."""
     text = str(error)
-    word = text.partition(" ")[0]
+    inside = _INSIDE.match(text)
+    word = inside[1] if inside else text.partition(" ")[0]
     if word in _NOT_NOW:
-        return _unavailable(error, executed=False)
+        return make_unavailable(error, executed=False)
     if word == "MISCONF" or "OOM" in text:
         return StoreFull(text)
     return StoreError(f"{name}: {text.removeprefix('ERR ')}")
 
 
-def _unavailable(error: Exception, *, executed: bool) -> StoreUnavailable:
+def make_unavailable(error: Exception, *, executed: bool) -> StoreUnavailable:
+    """Why there is no reply, in our words."""
     text = "it takes too long" if isinstance(error, trio.TooSlowError) else str(error)
     failure = StoreUnavailable(f"the store does not answer: {text}", executed=executed)
     failure.__cause__ = error
@@ -372,13 +401,13 @@ class Bell:
         self._channel = channel
         self._ring = ring
         self._lost = lost
-        self._pool = make_pool(url, 10)
+        self._door = make_door(url, 10)
 
     async def run(self) -> None:
         """Listen until cancelled."""
         while True:
             try:
-                wire = await _open_wire(self._pool)
+                wire = await open_wire(self._door, {})
                 try:
                     await self._listen(wire)
                 finally:
@@ -387,10 +416,20 @@ class Bell:
                 self._lost(str(error))
                 await trio.sleep(_RING_PAUSE)
 
-    async def _listen(self, wire: _Wire) -> None:
+    async def _listen(self, wire: Wire) -> None:
         await wire.send(_pack("SUBSCRIBE", self._channel))
+        asked = False
         while True:
-            reply = await wire.read()
+            # A master that hangs or was cut off says nothing, and somebody else is master by now.
+            with trio.move_on_after(_RING_IDLE) as idle:
+                reply = await wire.read()
+            if idle.cancelled_caught:
+                if asked:
+                    raise NetworkError("the store says nothing any more")
+                await wire.send(_pack("PING"))
+                asked = True
+                continue
+            asked = False
             if isinstance(reply, list) and reply[0] == b"subscribe":
                 self._ring("")
             elif isinstance(reply, list) and reply[0] == b"message":

@@ -10,7 +10,7 @@ others.
 import hashlib
 from importlib import resources
 
-from relay.store.keys import SHAPES, WAKE_CHANNEL
+from relay.store.keys import ABSENT, SHAPES, WAKE_CHANNEL
 
 
 class Script:
@@ -49,14 +49,23 @@ if reply == nil then reply = false end
 return { reply, news }
 """
 
+# In a Cluster, while a slot moves from one node to another, a script that touches a key which is not on
+# this node (any more, or yet: also one that is nowhere) is cut off where it stands, half done. So it
+# asks before anything else for a key that is nowhere: refused, nothing has been done.
+_GUARD = f"""\
+if type(redis.pcall('EXISTS', TAG .. ':{ABSENT}')) == 'table' then
+  return redis.error_reply('TRYAGAIN this part of the store moves to another node')
+end
+"""
+
 _STANDING = "read_standing("
 
 
-def _make_key_functions(source: str, call: str, clock: str) -> str:
+def _make_key_functions(source: str, call: str, clock: str, guard: str) -> str:
     """Return the functions that a script needs: making each costs every call."""
     lines = [
         call,
-        "local TAG = string.match(KEYS[1], '^{[^}]+}')",
+        "local TAG = string.match(KEYS[1], '^{[^}]+}')" + guard,
         f"local WAKE = '{WAKE_CHANNEL}'",
     ]
     for name, parts in SHAPES.items():
@@ -68,13 +77,17 @@ def _make_key_functions(source: str, call: str, clock: str) -> str:
     return "\n".join(lines) + f"\nlocal function clock()\n{clock}end\n"
 
 
-def make_scripts(*, clock: str = _SERVERS_CLOCK, overheard: bool = False) -> dict[str, Script]:
+def make_scripts(
+    *, clock: str = _SERVERS_CLOCK, overheard: bool = False, guarded: bool = False
+) -> dict[str, Script]:
     """Read the scripts, by name.
 
     ``clock``: Lua that returns the time, ms since 1970, where it is not the server's: the body of a
     function that has ``call`` and ``TAG``. ``overheard``: they publish nothing; each reply is a
-    pair of what it was and a list of what would have been published.
+    pair of what it was and a list of what would have been published. ``guarded``: for a Cluster; they
+    do nothing while their slot moves.
     """
+    guard = f"\n{_GUARD}" if guarded else ""
     call = _OVERHEARD_CALL if overheard else _CALL
     scripts = {}
     for folder in (resources.files("relay.store") / "scripts").iterdir():
@@ -86,7 +99,7 @@ def make_scripts(*, clock: str = _SERVERS_CLOCK, overheard: bool = False) -> dic
                 if _STANDING in source:
                     source = (folder / "_standing.lua").read_text("utf-8") + "\n" + source
                 source = f"{prelude}\n{source}"
-                source = _make_key_functions(source, call, clock) + source
+                source = _make_key_functions(source, call, clock, guard) + source
                 if overheard:
                     # All of it inside: a function that reaches out has 60 things to reach for.
                     source = f"local news = {{}}\nlocal function run()\n{source}{_OVERHEARD_REPLY}"

@@ -18,8 +18,9 @@ from collections.abc import Callable
 import hiredis
 
 from relay.errors import StoreUnavailable
-from relay.store.link import Link, Part, Pending, Reply, make_pool, open_connection, translate
+from relay.store.link import Link, Part, Pending, Reply, translate
 from relay.store.scripts import make_scripts
+from relay.store.wire import make_pool, open_connection
 
 _READ_OCTETS = 64 * 1024
 _TIMEOUT = 10.0  # s

@@ -257,7 +257,7 @@ async def link_is_refused(link: Link) -> bool:
 
 
 async def test_bad_url() -> None:
-    with pytest.raises(ValueError, match="scheme"):
+    with pytest.raises(ValueError, match="expected redis://"):
         Link("http://example.net", timeout=1)
 
 
