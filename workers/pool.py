@@ -260,9 +260,12 @@ class Pool:
         if not feeder.places and self._feeders.get(key) is feeder:
             del self._feeders[key]
 
-    def count_sessions(self) -> int:
-        """Return how many SMTP sessions are open."""
-        return sum(lane.connected for lane in self._lanes.values())
+    def count_sessions(self) -> dict[str, int]:
+        """Return how many SMTP sessions are open from each of our sources."""
+        counts = dict.fromkeys(self.desk.sources, 0)
+        for lane in self._lanes.values():
+            counts[lane.source.name] += lane.connected
+        return counts
 
     def list_feeders(self) -> list[Feeder]:
         """Return those that know of something to feed."""

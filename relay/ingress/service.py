@@ -156,7 +156,7 @@ class IngressService:
                 nursery.start_soon(self.events.run)
                 nursery.start_soon(self._watch_store)
                 nursery.start_soon(
-                    Pusher(self.store.link, "ingress", lambda: len(self._sessions)).run
+                    Pusher(self.store.link, "ingress", lambda: {"": len(self._sessions)}).run
                 )
                 nursery.start_soon(self._tell_counts)
                 if self.desk.tls is not None:

@@ -22,6 +22,7 @@ from relay.store.keys import make_key
 from relay.store.link import Link, Part
 
 PUSH = 2.0  # s between two pushes
+SOURCE = "source:"  # before its name: a gauge of how many sessions are open from it
 GONE = 30.0  # s without a word, and a process is not there any more
 MAX_FIELDS = 10_000  # of the counters
 _CHUNK = 500  # counts of one script: mail must not wait behind thousands of ours
@@ -92,11 +93,14 @@ class Pusher:
         self,
         link: Link,
         service: str,
-        count_sessions: Callable[[], int],
+        count_sessions: Callable[[], Mapping[str, int]],
         *,
         counters: Counters = COUNTERS,
     ) -> None:
-        """``service``: "ingress", "worker"; ``count_sessions``: how many are open just now."""
+        """``service``: "ingress", "worker". ``count_sessions``: how many are open just now, by source.
+
+        Those by source that there are now must be there always: a gauge goes with its process.
+        """
         self._books = Books(link)
         self._who = f"{service}:{platform.node().replace('|', '_')}:{_find_pid()}"
         self._count_sessions = count_sessions
@@ -144,9 +148,10 @@ class Pusher:
                 raise
 
     def _read_gauges(self) -> dict[str, float]:
-        used = os.times()
+        used, sessions = os.times(), self._count_sessions()
         return {
-            "sessions": self._count_sessions(),
+            **{f"{SOURCE}{name}": count for name, count in sessions.items() if name},
+            "sessions": sum(sessions.values()),
             "memory": _read_memory(),
             "lag": max(0.0, self._lag),
             "cpu": used.user + used.system,

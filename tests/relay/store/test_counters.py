@@ -15,7 +15,7 @@ DELIVERED = ("google", "a", "delivered")
 
 
 def make_pusher(link: Link, counters: Counters, service: str = "worker") -> Pusher:
-    return Pusher(link, service, lambda: 3, counters=counters)
+    return Pusher(link, service, lambda: {"a": 3, "b": 0}, counters=counters)
 
 
 async def test_processes_add_to_the_same_sums(link: Link) -> None:
@@ -40,7 +40,7 @@ async def test_how_a_process_is_stands_beside_it(link: Link) -> None:
     ((who, gauges),) = (await Books(link).read_gauges()).items()
 
     assert who[0] == "worker"
-    assert gauges["sessions"] == 3
+    assert (gauges["sessions"], gauges["source:a"], gauges["source:b"]) == (3, 3, 0)
     assert gauges["memory"] > 1 << 20
     assert gauges["cpu"] > 0
     assert 0 <= gauges["lag"] < 60
