@@ -12,6 +12,7 @@ import pytest
 
 from relay.config import Config, read
 from relay.store.link import Link
+from relay.store.opening import make_link
 from relay.store.queue import Store
 from tests.kit.redis import Server, open_server
 
@@ -42,7 +43,7 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 async def link(server: Server) -> AsyncIterator[Link]:
-    link = Link(server.url, timeout=10)
+    link = make_link(server.url, timeout=10)
     yield link
     await link.aclose()
 

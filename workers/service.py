@@ -25,9 +25,9 @@ from relay.signals import wait_for_stop
 from relay.store.broadcast import Broadcast
 from relay.store.counters import Pusher
 from relay.store.durability import require_durability
-from relay.store.embedded import find_url
 from relay.store.keys import WAKE_CHANNEL
 from relay.store.link import Bell, Link
+from relay.store.opening import open_link
 from relay.store.queue import Store
 from workers.doctor.watch import Watch
 from workers.pool import Pool
@@ -44,7 +44,7 @@ async def serve(config: Config, names: tuple[str, ...] = ()) -> None:
     """
     sources = [source for source in config.source if not names or source.name in names]
     await check_sources(sources)
-    link = Link(find_url(config), timeout=config.store.timeout)
+    link = open_link(config)
     try:
         for weakness in await require_durability(link, level=config.store.durability):
             _log.warning("the store can lose acknowledged mail: %s", weakness)

@@ -39,8 +39,8 @@ from relay.signals import wait_for_stop
 from relay.store.broadcast import Broadcast
 from relay.store.counters import Pusher
 from relay.store.durability import require_durability
-from relay.store.embedded import find_url
 from relay.store.link import Link
+from relay.store.opening import open_link
 from relay.store.queue import Store
 
 _log = logging.getLogger("outgate.ingress")
@@ -58,7 +58,7 @@ _OTHER_FILES = 256  # the store's connections, look-ups, programs that are asked
 async def serve(config: Config) -> None:
     """Accept mail until SIGTERM or SIGINT. Raises StartError."""
     tls = load_certificates(config.ingress.tls)
-    link = Link(find_url(config), timeout=config.store.timeout)
+    link = open_link(config)
     try:
         for weakness in await require_durability(link, level=config.store.durability):
             _log.warning("the store can lose acknowledged mail: %s", weakness)

@@ -163,6 +163,7 @@ class ClusterLink(Link):
     def __init__(self, url: str, *, timeout: float, replicas: int = 0) -> None:
         """See Link. It has no driver itself, so it does not begin as one."""
         self.url = url
+        self.replicas = replicas
         self.address = read_store_url(url)
         make_door(url, timeout)  # raises ValueError for options that are none
         self._options: dict[str, Any] = {"timeout": timeout, "replicas": replicas}

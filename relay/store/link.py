@@ -137,7 +137,7 @@ class Link:
         """
         self.url = url
         self._timeout = timeout
-        self._replicas = replicas
+        self.replicas = replicas
         self._wait = _pack("WAIT", replicas, max(1, int(timeout * 500)))
         self._door: Door = make_door(url, timeout)
         self._wire: Wire | None = None
@@ -275,7 +275,7 @@ class Link:
 
     async def _pass(self, wire: Wire, calls: list[Pending], replies: list[Reply]) -> None:
         """Send the calls and append their replies, as far as they come."""
-        if self._replicas and any(call.name not in _READS for call in calls):
+        if self.replicas and any(call.name not in _READS for call in calls):
             await self._pass_synced(wire, calls, replies)
             return
         await wire.send(b"".join([call.packed for call in calls]))
@@ -339,12 +339,12 @@ class Link:
 
     def _confirm(self, calls: list[Pending], replies: list[Reply], reached: Reply) -> None:
         """Take back the replies to what may have written, unless enough replicas have it."""
-        if isinstance(reached, int) and reached >= self._replicas and self._marked:
+        if isinstance(reached, int) and reached >= self.replicas and self._marked:
             return
         if not isinstance(reached, int):
             self._demoted = True  # a replica: it was the master a moment ago
             reached = 0
-        text = f"{reached} of {self._replicas} replicas (store.replicas) have what was written"
+        text = f"{reached} of {self.replicas} replicas (store.replicas) have what was written"
         for place, call in enumerate(calls):
             if call.name not in _READS and not isinstance(replies[place], Exception):
                 replies[place] = make_unavailable(RuntimeError(text), executed=True)

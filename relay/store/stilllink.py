@@ -44,6 +44,7 @@ class StillLink(Link):
         Raises redis.RedisError, OSError; ValueError for a bad URL.
         """
         self.url = url
+        self.replicas = 0
         self.ring = ring
         self._now = now
         self._connection = open_connection(make_pool(url, timeout), _SCRIPTS)

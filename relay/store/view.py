@@ -242,10 +242,15 @@ class View:
         return [line for story in asked for line in (await story.wait() or b"").splitlines()]
 
     async def read_memory(self) -> tuple[int, int]:
-        """Return the server's used memory and its limit (0: none), in octets."""
-        info = (await self.link.call("INFO", "memory")).decode()
-        values = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-        return int(values["used_memory"]), int(values.get("maxmemory", 0))
+        """Return the server's used memory and its limit (0: none), in octets.
+
+        Of a Cluster, those of the master that is nearest to its limit: it is the first to refuse.
+        """
+        found = []
+        for _, info in await self.link.call_each("INFO", "memory"):
+            values = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+            found.append((int(values["used_memory"]), int(values.get("maxmemory", 0))))
+        return max(found, key=lambda one: (one[0] / one[1] if one[1] else 0.0, one[0]))
 
 
 def _read_time(identity: bytes) -> float:

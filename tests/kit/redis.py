@@ -19,14 +19,16 @@ from relay.store.binary import find_binary
 
 
 class Server:
-    """A server process with its own directory and socket."""
+    """A server process with its own directory and socket; with ``port`` also on 127.0.0.1."""
 
     def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
         self.socket = directory / "sock"
-        self.url = f"unix://{self.socket}"
-        self._settings = {
+        self.port = int(settings.get("port", 0))
+        self.url = f"redis://127.0.0.1:{self.port}/0" if self.port else f"unix://{self.socket}"
+        self.settings = {
             "port": "0",
+            "bind": "127.0.0.1",
             "unixsocket": str(self.socket),
             "dir": str(directory),
             "appendonly": "yes",
@@ -40,7 +42,7 @@ class Server:
 
     def start(self) -> None:
         arguments = [str(find_binary().path)]
-        for name, value in self._settings.items():
+        for name, value in self.settings.items():
             arguments += [f"--{name}", value]
         self.process = subprocess.Popen(
             arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -68,6 +70,16 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.process = None
+
+    def pause(self) -> None:
+        """Let it hang: whoever is connected to it hears nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on where it was, with what it believed then."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self.process is not None:

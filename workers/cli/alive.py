@@ -20,7 +20,7 @@ from relay.errors import OutgateError, PeerClosed, StoreError, StoreUnavailable
 from relay.net.connect import connect
 from relay.store.counters import GONE, Books
 from relay.store.embedded import find_url
-from relay.store.link import Link
+from relay.store.opening import make_link
 
 _PATIENCE = 5.0  # s, for each service
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "localhost": "127.0.0.1"}  # noqa: S104
@@ -87,7 +87,7 @@ async def _look_at_ingress(config: Config) -> None:
 
 async def _look_at_worker(config: Config) -> None:
     """One on this machine has told lately how it is. Without a store nobody can tell."""
-    link = Link(find_url(config), timeout=_PATIENCE)
+    link = make_link(find_url(config), timeout=_PATIENCE)
     try:
         found = await Books(link).read_gauges()
     except (StoreUnavailable, StoreError) as error:

@@ -5,15 +5,14 @@ from contextlib import asynccontextmanager
 
 from relay.config import Config
 from relay.errors import StartError, StoreUnavailable
-from relay.store.embedded import find_url
-from relay.store.link import Link
+from relay.store.opening import open_link
 from relay.store.queue import Store
 
 
 @asynccontextmanager
 async def open_store(config: Config) -> AsyncIterator[Store]:
     """Connect to the running system's store. Raises StartError when there is none."""
-    link = Link(find_url(config), timeout=config.store.timeout)
+    link = open_link(config)
     try:
         await link.call("PING")
         yield Store(link, config)

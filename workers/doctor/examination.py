@@ -15,8 +15,8 @@ from relay.config import Config
 from relay.config.schema import Source
 from relay.errors import ConfigError, StartError
 from relay.net.resolver import Resolver
-from relay.store.embedded import find_url
 from relay.store.link import Link
+from relay.store.opening import open_link
 from workers.doctor.binding import check_binding
 from workers.doctor.blocklist import check_blocklists
 from workers.doctor.certificate import check_certificate
@@ -86,7 +86,7 @@ async def examine(
     link: Link | None = None
     missing = ""
     try:
-        link = Link(find_url(config), timeout=config.store.timeout)
+        link = open_link(config)
     except StartError as error:  # an embedded store that does not run
         missing = str(error)
     try:

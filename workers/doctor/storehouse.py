@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 from relay.config import Config
+from relay.config.storeurl import hide_secrets
 from relay.errors import StartError, StoreError, StoreUnavailable
-from relay.store.durability import find_weaknesses
+from relay.store.durability import find_risks, find_weaknesses
 from relay.store.link import Link
 from relay.store.suspension import Suspensions
 from relay.store.view import View
@@ -19,7 +20,7 @@ _MIB = 1 << 20
 
 async def check_store(config: Config, link: Link) -> Sequence[Finding]:
     """Check reach, durability and memory ("store"), and the clock ("clock")."""
-    place = link.url.rpartition("@")[2]  # without a password
+    place = hide_secrets(link.url)
     try:
         begun = time.time()
         clock = await Suspensions(link).read_clock()
@@ -31,6 +32,7 @@ async def check_store(config: Config, link: Link) -> Sequence[Finding]:
         return [Finding("store", place, "error", str(error), advice)]
     return [
         *(await _check_durability(config, link, place)),
+        *(await _check_replication(config, link, place)),
         *(await _check_memory(config, link, place)),
         _check_clock(clock, begun, ended, place),
     ]
@@ -49,6 +51,14 @@ async def _check_durability(config: Config, link: Link, place: str) -> Sequence[
     if not accepted:
         advice += '; services refuse to start, unless store.durability = "warn"'
     return [Finding("store", place, level, f"can forget: {one}", advice) for one in weaknesses]
+
+
+async def _check_replication(config: Config, link: Link, place: str) -> Sequence[Finding]:
+    try:
+        risks = await find_risks(link, config.store.replicas)
+    except (StoreUnavailable, StoreError) as error:
+        return [Finding("store", place, "skipped", f"its replication is not known: {error}")]
+    return [Finding("store", place, "warning", risk) for risk in risks]
 
 
 async def _check_memory(config: Config, link: Link, place: str) -> Sequence[Finding]:

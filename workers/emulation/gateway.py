@@ -14,8 +14,7 @@ from relay.config import load
 from relay.errors import NetworkError, StartError
 from relay.net.connect import connect
 from relay.process import Process, describe_end
-from relay.store.embedded import find_url
-from relay.store.link import Link
+from relay.store.opening import open_link
 from relay.store.queue import Store
 from workers.emulation.premises import Premises
 
@@ -54,7 +53,7 @@ async def run_gateway(premises: Premises) -> AsyncIterator[Gateway]:
     try:
         await _wait_until_ready(premises, process)
         config = load(str(premises.configuration), environment={})
-        link = Link(find_url(config), timeout=config.store.timeout)
+        link = open_link(config)
         try:
             yield Gateway(premises, process, Store(link, config))
         finally:
