@@ -2,24 +2,41 @@
 
 import { Trouble, path, post } from "./api.js";
 import { count, counted, stamp } from "./format.js";
+import { keep, recall } from "./keeping.js";
 import { h, render } from "./tree.js";
 
-const SPANS = [["", "until it is resumed"], ["30m", "30 minutes"], ["1h", "1 hour"], ["4h", "4 hours"], ["1d", "1 day"], ["7d", "7 days"]];
+const SPANS = [
+  ["", "until it is resumed"],
+  ["30m", "30 minutes"],
+  ["1h", "1 hour"],
+  ["4h", "4 hours"],
+  ["1d", "1 day"],
+  ["7d", "7 days"],
+];
 
 /** `text`: what is about to happen; `preview`: what would be meant can be counted first. */
 const VERBS = {
   suspend: {
-    name: "Suspend", danger: true,
+    name: "Suspend",
+    danger: true,
     text: "Nothing of it is sent until then. Mail is still accepted, and waits. What a worker has begun is finished.",
   },
   resume: { name: "Resume", text: "What waits for it may go at once." },
-  retry: { name: "Retry now", preview: true, text: "What waits for its next attempt, or is held, is tried now." },
+  retry: {
+    name: "Retry now",
+    preview: true,
+    text: "What waits for its next attempt, or is held, is tried now.",
+  },
   hold: {
-    name: "Hold", preview: true, danger: true,
+    name: "Hold",
+    preview: true,
+    danger: true,
     text: "It waits until it is retried, or until its time is over; then it bounces.",
   },
   bounce: {
-    name: "Bounce", preview: true, danger: true,
+    name: "Bounce",
+    preview: true,
+    danger: true,
     text: "Its delivery ends now, and its senders are told. This cannot be undone.",
   },
 };
@@ -33,10 +50,17 @@ export function whenDone(listener) {
 
 /** A button that asks for one of VERBS. `target`: tenant, domain, site, source, ids, or all. */
 export function act(verb, target, label = VERBS[verb].name) {
-  return h("button", {
-    type: "button", class: `act ${verb}`, "aria-haspopup": "dialog", "aria-label": `${label}: ${spell(target)}`,
-    onclick: () => ask(verb, target),
-  }, label);
+  return h(
+    "button",
+    {
+      type: "button",
+      class: `act ${verb}`,
+      "aria-haspopup": "dialog",
+      "aria-label": `${label}: ${spell(target)}`,
+      onclick: () => ask(verb, target),
+    },
+    label,
+  );
 }
 
 /** Say what is meant, as the command line does: "source a, site google". */
@@ -93,7 +117,9 @@ class Asking {
     this.draw();
     try {
       const found = await post(path([this.verb]), { ...this.target, dry_run: true });
-      const claimed = found.claimed ? `; ${counted(found.claimed, "delivery")} in workers' hands stay as they are` : "";
+      const claimed = found.claimed
+        ? `; ${counted(found.claimed, "delivery")} in workers' hands stay as they are`
+        : "";
       this.preview = `${counted(found.deliveries, "delivery")} would be meant${claimed}.`;
     } catch (trouble) {
       this.preview = trouble.message;
@@ -103,24 +129,75 @@ class Asking {
 
   draw() {
     const { name, text, danger } = VERBS[this.verb];
-    render(this.place, h("dialog", { "aria-labelledby": "asked", oncancel: (event) => { event.preventDefault(); this.close(); } },
-      h("form", { method: "dialog", onsubmit: (event) => this.send(event) },
-        h("h2", { id: "asked" }, `${name}: ${spell(this.target)}?`),
-        h("p", null, text),
-        this.preview ? h("p", { class: "preview", "aria-live": "polite" }, this.preview) : null,
-        this.verb === "suspend" ? field("For how long", h("select", { name: "for" },
-          SPANS.map(([value, label]) => h("option", { value }, label)))) : null,
-        this.verb === "bounce" ? [
-          field("What senders read (empty: the usual words)", h("input", { name: "text", maxlength: 500, autocomplete: "off" })),
-          h("label", { class: "check" }, h("input", { type: "checkbox", name: "silent" }), "tell senders nothing"),
-        ] : null,
-        field("Why (it goes on the record)", h("input", { name: "why", required: true, maxlength: 500, autocomplete: "off" })),
-        field("Who you are", h("input", { name: "who", maxlength: 100, autocomplete: "username", placeholder: "name, if you like" , value: remembered() })),
-        this.trouble ? h("p", { class: "trouble", role: "alert" }, this.trouble) : null,
-        h("div", { class: "buttons" },
-          h("button", { type: "button", onclick: () => this.close() }, "Cancel"),
-          h("button", { type: "submit", class: danger ? "confirm danger" : "confirm", disabled: this.busy },
-            this.busy ? "Asking …" : name)))));
+    render(
+      this.place,
+      h(
+        "dialog",
+        {
+          "aria-labelledby": "asked",
+          oncancel: (event) => {
+            event.preventDefault();
+            this.close();
+          },
+        },
+        h(
+          "form",
+          { method: "dialog", onsubmit: (event) => this.send(event) },
+          h("h2", { id: "asked" }, `${name}: ${spell(this.target)}?`),
+          h("p", null, text),
+          this.preview ? h("p", { class: "preview", "aria-live": "polite" }, this.preview) : null,
+          this.verb === "suspend"
+            ? field(
+                "For how long",
+                h(
+                  "select",
+                  { name: "for" },
+                  SPANS.map(([value, label]) => h("option", { value }, label)),
+                ),
+              )
+            : null,
+          this.verb === "bounce"
+            ? [
+                field(
+                  "What senders read (empty: the usual words)",
+                  h("input", { name: "text", maxlength: 500, autocomplete: "off" }),
+                ),
+                h(
+                  "label",
+                  { class: "check" },
+                  h("input", { type: "checkbox", name: "silent" }),
+                  "tell senders nothing",
+                ),
+              ]
+            : null,
+          field(
+            "Why (it goes on the record)",
+            h("input", { name: "why", required: true, maxlength: 500, autocomplete: "off" }),
+          ),
+          field(
+            "Who you are",
+            h("input", {
+              name: "who",
+              maxlength: 100,
+              autocomplete: "username",
+              placeholder: "name, if you like",
+              value: recall("outgate-who"),
+            }),
+          ),
+          this.trouble ? h("p", { class: "trouble", role: "alert" }, this.trouble) : null,
+          h(
+            "div",
+            { class: "buttons" },
+            h("button", { type: "button", onclick: () => this.close() }, "Cancel"),
+            h(
+              "button",
+              { type: "submit", class: danger ? "confirm danger" : "confirm", disabled: this.busy },
+              this.busy ? "Asking …" : name,
+            ),
+          ),
+        ),
+      ),
+    );
   }
 
   async send(event) {
@@ -129,7 +206,7 @@ class Asking {
     const body = { ...this.target, why: form.get("why").trim(), ...this.read(form) };
     const who = form.get("who").trim();
     if (who) body.who = who;
-    remember(who);
+    keep("outgate-who", who);
     this.busy = true;
     this.draw();
     try {
@@ -163,7 +240,9 @@ function tell(verb, outcome) {
     return `Suspended: ${outcome.suspended}, ${ends}`;
   }
   if (verb === "resume") {
-    return outcome.resumed?.length ? `Resumed: ${outcome.resumed.join("; ")}` : "Nothing of that name was suspended";
+    return outcome.resumed?.length
+      ? `Resumed: ${outcome.resumed.join("; ")}`
+      : "Nothing of that name was suspended";
   }
   const words = { retry: "tried now", hold: "held", bounce: "ended" };
   const claimed = outcome.claimed ? `; ${count(outcome.claimed)} in workers' hands` : "";
@@ -176,24 +255,15 @@ let toasts = [];
 export function toast(text) {
   const one = { text };
   const place = document.getElementById("toasts");
-  const draw = () => render(place, toasts.map((each, at) => h("p", { key: at, class: "toast" }, each.text)));
+  const draw = () =>
+    render(
+      place,
+      toasts.map((each, at) => h("p", { key: at, class: "toast" }, each.text)),
+    );
   toasts = [...toasts, one];
   draw();
-  setTimeout(() => { toasts = toasts.filter((each) => each !== one); draw(); }, 8000);
-}
-
-function remembered() {
-  try {
-    return localStorage.getItem("outgate-who") ?? "";
-  } catch {
-    return "";
-  }
-}
-
-function remember(who) {
-  try {
-    localStorage.setItem("outgate-who", who);
-  } catch {
-    // A browser that keeps nothing asks again.
-  }
+  setTimeout(() => {
+    toasts = toasts.filter((each) => each !== one);
+    draw();
+  }, 8000);
 }

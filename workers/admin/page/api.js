@@ -24,7 +24,9 @@ export function path(parts, query = {}) {
 
 /** Return what GET answers. Raises Trouble, and AbortError when `signal` says so. */
 export function get(where, signal) {
-  return call(where, { signal: AbortSignal.any([AbortSignal.timeout(PATIENCE), ...(signal ? [signal] : [])]) });
+  return call(where, {
+    signal: AbortSignal.any([AbortSignal.timeout(PATIENCE), ...(signal ? [signal] : [])]),
+  });
 }
 
 /** Return what POST answers. A form of another site cannot send this header. Raises Trouble. */

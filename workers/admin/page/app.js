@@ -1,8 +1,9 @@
 // The page: which view the address names, what is around it, and what is said when nobody answers.
 
 import { toast, whenDone } from "./acting.js";
-import { Trouble, login } from "./api.js";
+import { Trouble, login, post } from "./api.js";
 import { clock } from "./format.js";
+import { keep, recall } from "./keeping.js";
 import { Poll } from "./live.js";
 import { address } from "./parts.js";
 import { h, render } from "./tree.js";
@@ -27,10 +28,27 @@ const VIEWS = {
   events: [0, (parts, query) => events(query, go, redraw)],
   tenants: [0, () => tenants()],
 };
-const TABS = [["", "Overview"], ["queues", "Queues"], ["sources", "Sources"], ["messages", "Messages"], ["events", "Events"], ["tenants", "Tenants"]];
-const UNDER = { queue: "queues", source: "sources", site: "sources", standing: "sources", message: "messages" };
+const TABS = [
+  ["", "Overview"],
+  ["queues", "Queues"],
+  ["sources", "Sources"],
+  ["messages", "Messages"],
+  ["events", "Events"],
+  ["tenants", "Tenants"],
+];
+const UNDER = {
+  queue: "queues",
+  source: "sources",
+  site: "sources",
+  standing: "sources",
+  message: "messages",
+};
 const STATES = {
-  live: ["good", "live"], waiting: ["plain", "asking"], store: ["bad", "store away"], away: ["bad", "service away"], token: ["warn", "log in"],
+  live: ["good", "live"],
+  waiting: ["plain", "asking"],
+  store: ["bad", "store away"],
+  away: ["bad", "service away"],
+  token: ["warn", "log in"],
 };
 
 let view = null;
@@ -73,7 +91,11 @@ function show() {
 
 /** An address that names nothing. */
 function lost() {
-  return { title: "Not here", wanted: [], draw: () => h("p", { class: "empty" }, "There is no such page. ", h("a", { href: "#/" }, "Overview")) };
+  return {
+    title: "Not here",
+    wanted: [],
+    draw: () => h("p", { class: "empty" }, "There is no such page. ", h("a", { href: "#/" }, "Overview")),
+  };
 }
 
 /** Draw everything, once, soon. */
@@ -110,9 +132,16 @@ function drawNotice(state) {
   const text = state === "store" ? "The store does not answer" : "The admin service does not answer";
   const detail = state === "store" ? `: ${trouble.message}` : "";
   const figures = last > 0 ? `What is shown is from ${clock(last / 1000)}. ` : "";
-  const mail = state === "store" ? "Until it is back, senders are told to try again later; nothing that was accepted is lost. "
-    : "Mail flows without it. ";
-  return h("div", { class: "notice bad" }, h("strong", null, text), `${detail}. ${figures}${mail}It is asked again every few seconds.`);
+  const mail =
+    state === "store"
+      ? "Until it is back, senders are told to try again later; nothing that was accepted is lost. "
+      : "Mail flows without it. ";
+  return h(
+    "div",
+    { class: "notice bad" },
+    h("strong", null, text),
+    `${detail}. ${figures}${mail}It is asked again every few seconds.`,
+  );
 }
 
 function drawLogin() {
@@ -121,6 +150,7 @@ function drawLogin() {
     const form = event.target;
     try {
       await login(form.elements.token.value.trim());
+      keep("outgate-token", "shown");
       form.reset();
       show();
     } catch (trouble) {
@@ -128,11 +158,19 @@ function drawLogin() {
       toast(trouble.kind === "token" ? "That token is not one of admin.token_file." : trouble.message);
     }
   };
-  return h("form", { class: "panel login", key: "login", onsubmit: send },
+  return h(
+    "form",
+    { class: "panel login", key: "login", onsubmit: send },
     h("h1", null, "Who is there?"),
     h("p", null, "This gateway wants a token: a line of the file that admin.token_file names."),
-    h("label", null, h("span", null, "Token"), h("input", { name: "token", type: "password", required: true, autocomplete: "current-password" })),
-    h("button", { type: "submit", class: "confirm" }, "Log in"));
+    h(
+      "label",
+      null,
+      h("span", null, "Token"),
+      h("input", { name: "token", type: "password", required: true, autocomplete: "current-password" }),
+    ),
+    h("button", { type: "submit", class: "confirm" }, "Log in"),
+  );
 }
 
 // -- what is around --------------------------------------------------------------------------------
@@ -150,14 +188,58 @@ function drawTop(state) {
   };
   return [
     h("a", { class: "brand", href: "#/" }, "outgate"),
-    h("nav", { "aria-label": "Views" }, TABS.map(([name, text]) =>
-      h("a", { key: name, href: address(name ? [name] : []), "aria-current": name === current ? "page" : null }, text))),
-    h("form", { class: "find", role: "search", onsubmit: find },
-      h("input", { name: "text", type: "search", required: true, placeholder: "id, recipient, domain …", "aria-label": "Find a message", autocomplete: "off", autocapitalize: "off", spellcheck: "false" })),
-    h("span", { class: `state ${tone}`, title: "whether the gateway answers" }, h("i", { class: `dot ${tone}` }), word),
-    h("button", { type: "button", class: "theme", onclick: turnTheme, "aria-label": `Colours: ${theme}. Change`, title: `colours: ${theme}` },
-      { system: "◐", light: "☀", dark: "☾" }[theme]),
+    h(
+      "nav",
+      { "aria-label": "Views" },
+      TABS.map(([name, text]) =>
+        h(
+          "a",
+          { key: name, href: address(name ? [name] : []), "aria-current": name === current ? "page" : null },
+          text,
+        ),
+      ),
+    ),
+    h(
+      "form",
+      { class: "find", role: "search", onsubmit: find },
+      h("input", {
+        name: "text",
+        type: "search",
+        required: true,
+        placeholder: "id, recipient, domain …",
+        "aria-label": "Find a message",
+        autocomplete: "off",
+        autocapitalize: "off",
+        spellcheck: "false",
+      }),
+    ),
+    h(
+      "span",
+      { class: `state ${tone}`, title: "whether the gateway answers" },
+      h("i", { class: `dot ${tone}` }),
+      word,
+    ),
+    recall("outgate-token") && state !== "token"
+      ? h("button", { type: "button", onclick: leave }, "Log out")
+      : null,
+    h(
+      "button",
+      {
+        type: "button",
+        class: "theme",
+        onclick: turnTheme,
+        "aria-label": `Colours: ${theme}. Change`,
+        title: `colours: ${theme}`,
+      },
+      { system: "◐", light: "☀", dark: "☾" }[theme],
+    ),
   ];
+}
+
+async function leave() {
+  keep("outgate-token", "");
+  await post("logout", {}).catch((trouble) => toast(trouble.message));
+  show();
 }
 
 let theme = "system";
@@ -171,32 +253,28 @@ function setTheme(name) {
   theme = ["light", "dark"].includes(name) ? name : "system";
   if (theme === "system") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
-  try {
-    localStorage.setItem("outgate-theme", theme);
-  } catch {
-    // A browser that keeps nothing has the system's colours again next time.
-  }
+  keep("outgate-theme", theme);
 }
 
-function readTheme() {
-  try {
-    return localStorage.getItem("outgate-theme");
-  } catch {
-    return null;
-  }
-}
-
-setTheme(readTheme());
+setTheme(recall("outgate-theme"));
 whenDone(() => poll.askAll());
 addEventListener("hashchange", () => {
   show();
   scrollTo(0, 0);
 });
 addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.target.closest("input, select, textarea, dialog") || event.ctrlKey || event.metaKey) return;
+  if (
+    event.key !== "/" ||
+    event.target.closest("input, select, textarea, dialog") ||
+    event.ctrlKey ||
+    event.metaKey
+  )
+    return;
   event.preventDefault();
   document.querySelector(".find input").focus();
 });
 // Relative times grow older without news.
-setInterval(() => { if (!document.hidden) redraw(); }, 5000);
+setInterval(() => {
+  if (!document.hidden) redraw();
+}, 5000);
 show();

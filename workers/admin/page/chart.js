@@ -48,19 +48,30 @@ export class Chart {
       ...series.flatMap((one) => drawCurve(frame, one)),
       this.at === null ? null : this.drawPointer(frame),
     ];
-    render(this.element,
-      h("svg", {
-        class: "chart", width: this.width, height, role: "img", tabindex: 0,
-        "aria-label": describe(this.data, format),
-        onpointermove: (event) => this.point(event, frame),
-        onpointerdown: (event) => this.point(event, frame),
-        onpointerleave: () => this.move(null),
-        onblur: () => this.move(null),
-        onkeydown: (event) => this.step(event, size),
-      }, inner),
+    render(
+      this.element,
+      h(
+        "svg",
+        {
+          class: "chart",
+          width: this.width,
+          height,
+          role: "img",
+          tabindex: 0,
+          "aria-label": describe(this.data, format),
+          onpointermove: (event) => this.point(event, frame),
+          onpointerdown: (event) => this.point(event, frame),
+          onpointerleave: () => this.move(null),
+          onblur: () => this.move(null),
+          onkeydown: (event) => this.step(event, size),
+        },
+        inner,
+      ),
       this.at === null ? null : this.drawReading(frame, format),
-      series.some((one) => one.values.some(isNumber)) ? null
-        : h("p", { class: "nothing" }, `${label}: nothing is known yet`));
+      series.some((one) => one.values.some(isNumber))
+        ? null
+        : h("p", { class: "nothing" }, `${label}: nothing is known yet`),
+    );
   }
 
   point(event, frame) {
@@ -84,11 +95,14 @@ export class Chart {
 
   drawPointer(frame) {
     const x = frame.x(this.at);
-    return h("g", { class: "pointer" },
+    return h(
+      "g",
+      { class: "pointer" },
       h("line", { x1: x, x2: x, y1: TOP, y2: frame.bottom }),
       this.data.series
         .filter((one) => isNumber(one.values[this.at]))
-        .map((one) => h("circle", { class: one.tone, cx: x, cy: frame.y(one.values[this.at]), r: 3 })));
+        .map((one) => h("circle", { class: one.tone, cx: x, cy: frame.y(one.values[this.at]), r: 3 })),
+    );
   }
 
   drawReading(frame, format) {
@@ -96,10 +110,20 @@ export class Chart {
     const x = frame.x(this.at);
     const side = x > this.width / 2 ? "left" : "right";
     const place = side === "left" ? this.width - x + 10 : x + 10;
-    return h("div", { class: `reading ${side}`, vars: { "--place": `${place}px` }, "aria-live": "polite" },
+    return h(
+      "div",
+      { class: `reading ${side}`, vars: { "--place": `${place}px` }, "aria-live": "polite" },
       h("strong", null, stamp(start + this.at * step)),
-      series.map((one) => h("span", null, h("i", { class: `dot ${one.tone}` }), `${one.name} `,
-        h("b", null, `${isNumber(one.values[this.at]) ? format(one.values[this.at]) : "–"}${unit}`))));
+      series.map((one) =>
+        h(
+          "span",
+          null,
+          h("i", { class: `dot ${one.tone}` }),
+          `${one.name} `,
+          h("b", null, `${isNumber(one.values[this.at]) ? format(one.values[this.at]) : "–"}${unit}`),
+        ),
+      ),
+    );
   }
 }
 
@@ -110,10 +134,21 @@ export class Spark {
   }
 
   show({ values, tone }) {
-    const frame = makeFrame(120, 28, Math.max(2, values.length), { top: findMost([values]), ticks: [] }, true);
-    render(this.element,
-      h("svg", { class: "spark", viewBox: "0 0 120 28", preserveAspectRatio: "none", "aria-hidden": "true" },
-        drawCurve(frame, { tone, values })));
+    const frame = makeFrame(
+      120,
+      28,
+      Math.max(2, values.length),
+      { top: findMost([values]), ticks: [] },
+      true,
+    );
+    render(
+      this.element,
+      h(
+        "svg",
+        { class: "spark", viewBox: "0 0 120 28", preserveAspectRatio: "none", "aria-hidden": "true" },
+        drawCurve(frame, { tone, values }),
+      ),
+    );
   }
 }
 
@@ -122,7 +157,12 @@ function makeFrame(width, height, size, { top, ticks }, bare = false) {
   const inner = width - left - right;
   const bottom = height - below;
   return {
-    size, inner, bottom, ticks, left, right: left + inner,
+    size,
+    inner,
+    bottom,
+    ticks,
+    left,
+    right: left + inner,
     x: (at) => round(left + (at / (size - 1)) * inner),
     y: (value) => round(bottom - (Math.min(value, top) / top) * (bottom - above)),
   };
@@ -135,7 +175,7 @@ function findMost(lists) {
 /** Return the top of the scale, and the values that get a line: 1, 2 or 5 times a power of ten apart. */
 function findTop({ series, max, whole }) {
   const most = max ?? findMost(series.map((one) => one.values));
-  const rough = most / 3;
+  const rough = most / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const fitting = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough);
   const step = whole ? Math.max(1, fitting) : fitting;
@@ -147,9 +187,12 @@ function findTop({ series, max, whole }) {
 
 function drawTick(frame, value, format) {
   const y = frame.y(value);
-  return h("g", { class: "tick" },
+  return h(
+    "g",
+    { class: "tick" },
     h("line", { x1: frame.left, x2: frame.right, y1: y, y2: y }),
-    h("text", { x: frame.left - 6, y: y + 4, "text-anchor": "end" }, format(value)));
+    h("text", { x: frame.left - 6, y: y + 4, "text-anchor": "end" }, format(value)),
+  );
 }
 
 const APART = [10, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800];
@@ -161,7 +204,8 @@ function listMoments(start, step, size, width) {
   const apart = APART.find((one) => length / one <= most) ?? 604800;
   const shift = new Date(start * 1000).getTimezoneOffset() * 60;
   const found = [];
-  for (let at = Math.ceil((start - shift) / apart) * apart + shift; at <= start + length; at += apart) found.push(at);
+  for (let at = Math.ceil((start - shift) / apart) * apart + shift; at <= start + length; at += apart)
+    found.push(at);
   return found;
 }
 
@@ -170,7 +214,11 @@ function drawMoment(frame, start, step, at) {
   const anchor = x > frame.right - 24 ? "end" : x < frame.left + 16 ? "start" : "middle";
   const local = new Date(at * 1000);
   const isDay = local.getHours() === 0 && local.getMinutes() === 0;
-  const text = isDay ? stamp(at).slice(5, 10) : clock(at, step * frame.size <= 120).split(" ").pop();
+  const text = isDay
+    ? stamp(at).slice(5, 10)
+    : clock(at, step * frame.size <= 120)
+        .split(" ")
+        .pop();
   return h("text", { class: "moment", x, y: frame.bottom + 15, "text-anchor": anchor }, text);
 }
 
@@ -186,7 +234,8 @@ function drawCurve(frame, { tone, values, area }) {
     }
   });
   return pieces.flatMap((points) => {
-    if (points.length === 1) return [h("circle", { class: tone, cx: points[0][0], cy: points[0][1], r: 1.5 })];
+    if (points.length === 1)
+      return [h("circle", { class: tone, cx: points[0][0], cy: points[0][1], r: 1.5 })];
     const line = points.map(([x, y]) => `${x},${y}`).join(" ");
     const under = `${points[0][0]},${frame.bottom} ${line} ${points.at(-1)[0]},${frame.bottom}`;
     return [

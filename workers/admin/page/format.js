@@ -2,7 +2,11 @@
 
 import { h } from "./tree.js";
 
-const UNITS = [["d", 86400], ["h", 3600], ["min", 60]];
+const UNITS = [
+  ["d", 86400],
+  ["h", 3600],
+  ["min", 60],
+];
 const WHOLE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
 /** "12,345", or "–" for what is not known. */
@@ -47,7 +51,11 @@ export function span(seconds) {
 /** "1.5 MiB". */
 export function octets(number) {
   if (!isNumber(number)) return "–";
-  for (const [unit, size] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]) {
+  for (const [unit, size] of [
+    ["GiB", 2 ** 30],
+    ["MiB", 2 ** 20],
+    ["KiB", 2 ** 10],
+  ]) {
     if (number >= size) return `${digits(number / size)} ${unit}`;
   }
   return counted(number, "octet");

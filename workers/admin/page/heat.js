@@ -1,47 +1,91 @@
 // Sources and sites, one against the other: how each stands there, and how fast it may send.
 
-import { span, count, digits, pace, stamp } from "./format.js";
+import { count, pace, span } from "./format.js";
 import { address, link, toneOf } from "./parts.js";
 import { h } from "./tree.js";
 
 const MOST = 12; // sites side by side; those with trouble or most mail
 const SIGNS = {
-  quarantined: "quarantine", probing: "probing", suspended: "suspended", silent: "silent",
-  resting: "rests", slowed: "slowed", warming: "warm-up",
+  quarantined: "quarantine",
+  probing: "probing",
+  suspended: "suspended",
+  silent: "silent",
+  resting: "rests",
+  slowed: "slowed",
+  warming: "warm-up",
 };
 
-/** Draw the cells of /standing. `queued`: what waits, by site. */
-export function heat({ sources, sites, cells }, queued) {
+/** Draw the cells of /standing. */
+export function heat({ sources, sites, queued, cells }) {
   const found = new Map(cells.map((cell) => [key(cell.source, cell.site), cell]));
   const rank = (site) => [
-    cells.some((cell) => cell.site === site && ["bad", "stop"].includes(toneOf(cell.state))) ? 1 : 0, queued.get(site) ?? 0,
+    cells.some((cell) => cell.site === site && ["bad", "stop"].includes(toneOf(cell.state))) ? 1 : 0,
+    queued[site] ?? 0,
   ];
-  const names = sites.map(nameOf).sort((a, b) => compare(rank(b), rank(a)));
+  const names = [...sites].sort((a, b) => compare(rank(b), rank(a)));
   const shown = names.slice(0, MOST);
-  if (shown.length === 0 || sources.length === 0) return h("p", { class: "empty small" }, "No mail has gone anywhere yet.");
+  if (shown.length === 0 || sources.length === 0)
+    return h("p", { class: "empty small" }, "No mail has gone anywhere yet.");
   return [
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Standing of sources at sites" },
-      h("table", { class: "heat" },
-        h("thead", null, h("tr", null, h("td", null), shown.map((site) => h("th", { scope: "col", key: site, title: site }, link(["site", site], site))))),
-        h("tbody", null, sources.map(nameOf).map((source) =>
-          h("tr", { key: source }, h("th", { scope: "row" }, link(["source", source], source)),
-            shown.map((site) => h("td", { key: site }, draw(found.get(key(source, site)), source, site)))))))),
+    h(
+      "div",
+      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Standing of sources at sites" },
+      h(
+        "table",
+        { class: "heat" },
+        h(
+          "thead",
+          null,
+          h(
+            "tr",
+            null,
+            h("td", null),
+            shown.map((site) =>
+              h("th", { scope: "col", key: site, title: site }, link(["site", site], site)),
+            ),
+          ),
+        ),
+        h(
+          "tbody",
+          null,
+          sources.map((source) =>
+            h(
+              "tr",
+              { key: source },
+              h("th", { scope: "row" }, link(["source", source], source)),
+              shown.map((site) => h("td", { key: site }, draw(found.get(key(source, site)), source, site))),
+            ),
+          ),
+        ),
+      ),
+    ),
     legend(names.length - shown.length),
   ];
 }
 
 function draw(cell, source, site) {
   const where = address(["standing", source, site]);
-  if (!cell) return h("a", { class: "cell none", href: where, "aria-label": `${source} at ${site}: nothing known` }, "·");
+  if (!cell)
+    return h(
+      "a",
+      { class: "cell none", href: where, "aria-label": `${source} at ${site}: nothing known` },
+      "·",
+    );
   const score = cell.known ? cell.score.toFixed(2) : "new";
   const sign = SIGNS[cell.state];
-  return h("a", {
-    class: `cell ${look(cell)}`, href: where, title: describe(cell), "aria-label": `${source} at ${site}: ${describe(cell)}`,
-    vars: { "--score": cell.known ? String(Math.round(cell.score * 100)) : "50" },
-  },
-  h("b", null, score),
-  h("span", null, sign ?? (cell.pace === null ? "no limit" : pace(cell.pace))),
-  cell.warmup ? h("i", { class: "warm", vars: { "--used": `${used(cell.warmup)}%` } }) : null);
+  return h(
+    "a",
+    {
+      class: `cell ${look(cell)}`,
+      href: where,
+      title: describe(cell),
+      "aria-label": `${source} at ${site}: ${describe(cell)}`,
+      vars: { "--score": cell.known ? String(Math.round(cell.score * 100)) : "50" },
+    },
+    h("b", null, score),
+    h("span", null, sign ?? (cell.pace === null ? "no limit" : pace(cell.pace))),
+    cell.warmup ? h("i", { class: "warm", vars: { "--used": `${used(cell.warmup)}%` } }) : null,
+  );
 }
 
 function look(cell) {
@@ -58,11 +102,10 @@ function describe(cell) {
   return words.join("; ");
 }
 
-/** "warm-up day 4: 120 of 170 used; 250 in 3 h". */
-export function tellWarmup({ day, allowance, used: taken, next }) {
-  const then = typeof next === "number" ? `; next ${next > 1e9 ? `at ${stamp(next)}` : digits(next)}`
-    : next?.at ? `; in ${span(next.at - Date.now() / 1000)}: ${next.allowance === null ? "warm" : count(next.allowance)}` : "";
-  return `warm-up day ${day}: ${count(taken)} of ${count(allowance)} used${then}`;
+/** "warm-up day 4 of 20: 120 of 170 used; next day in 3 h". `next`: seconds since 1970. */
+export function tellWarmup({ day, days, allowance, used: taken, next }) {
+  const then = next ? `; next day in ${span(Math.max(0, next - Date.now() / 1000))}` : "";
+  return `warm-up day ${day} of ${days}: ${count(taken)} of ${count(allowance)} used${then}`;
 }
 
 function used({ used: taken, allowance }) {
@@ -70,17 +113,17 @@ function used({ used: taken, allowance }) {
 }
 
 function legend(left) {
-  return h("p", { class: "legend" },
-    h("span", { class: "ramp", "aria-hidden": "true" }), "score 0 to 1; below it, what a source may send there per second",
-    left > 0 ? [" · ", link(["sources"], `${count(left)} sites more`)] : null);
+  return h(
+    "p",
+    { class: "legend" },
+    h("span", { class: "ramp", "aria-hidden": "true" }),
+    "score 0 to 1; below it, what a source may send there per second",
+    left > 0 ? [" · ", link(["sources"], `${count(left)} sites more`)] : null,
+  );
 }
 
 function key(source, site) {
   return `${source} ${site}`;
-}
-
-function nameOf(one) {
-  return typeof one === "string" ? one : one.name;
 }
 
 function compare(left, right) {

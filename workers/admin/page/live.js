@@ -23,7 +23,9 @@ export class Poll {
     this.onchange = onchange;
     this.timers = new Map();
     this.stopping = new AbortController();
-    this.seen = () => { if (!document.hidden) this.askAll(); };
+    this.seen = () => {
+      if (!document.hidden) this.askAll();
+    };
     document.addEventListener("visibilitychange", this.seen);
     this.askAll();
   }
@@ -64,8 +66,14 @@ export class Poll {
       this.troubles[name] = trouble;
     }
     const took = performance.now() - began;
-    const pause = Math.max(every * 1000, this.troubles[name] ? Math.min(SLOWEST, every * 1500) : took * SHARE);
-    this.timers.set(name, setTimeout(() => this.ask(name), pause));
+    const pause = Math.max(
+      every * 1000,
+      this.troubles[name] ? Math.min(SLOWEST, every * 1500) : took * SHARE,
+    );
+    this.timers.set(
+      name,
+      setTimeout(() => this.ask(name), pause),
+    );
     this.onchange(name);
   }
 }

@@ -5,11 +5,51 @@ import { h } from "./tree.js";
 
 /** What a state means, for its colour: of queues' reasons, standings, cells, outcomes, checks. */
 const TONES = {
-  bad: ["quarantined", "quarantine", "bounced", "bounced-by-operator", "lost", "refused", "unserved", "hold", "nowhere",
-    "all-quarantined", "tenant held", "tenant-held", "error", "certificate-expired", "certificate-refused"],
-  warn: ["probing", "probe", "silent", "slowed", "narrowed", "poor", "throttled", "pace", "rest", "deferred", "slow",
-    "tenant put off", "put-off", "tenant-slowed", "resting", "postponed", "limited", "unknown", "warning", "put off",
-    "site rate", "source rate", "tenant rate", "certificate-expiring", "tls-downgraded", "scanner-down"],
+  bad: [
+    "quarantined",
+    "quarantine",
+    "bounced",
+    "bounced-by-operator",
+    "lost",
+    "refused",
+    "unserved",
+    "hold",
+    "nowhere",
+    "all-quarantined",
+    "tenant held",
+    "tenant-held",
+    "error",
+    "certificate-expired",
+    "certificate-refused",
+  ],
+  warn: [
+    "probing",
+    "probe",
+    "silent",
+    "slowed",
+    "narrowed",
+    "poor",
+    "throttled",
+    "pace",
+    "rest",
+    "deferred",
+    "slow",
+    "tenant put off",
+    "put-off",
+    "tenant-slowed",
+    "resting",
+    "postponed",
+    "limited",
+    "unknown",
+    "warning",
+    "put off",
+    "site rate",
+    "source rate",
+    "tenant rate",
+    "certificate-expiring",
+    "tls-downgraded",
+    "scanner-down",
+  ],
   stop: ["suspended", "held", "resuming"],
   good: ["ok", "good", "delivered", "released", "resumed", "lifted", "tenant-released", "scanner-up"],
   info: ["warming", "warm-up", "accepted", "retried", "feedback"],
@@ -38,8 +78,12 @@ export function link(parts, ...text) {
 
 /** A box with a heading; `side` stands beside that. */
 export function panel(title, side, ...body) {
-  return h("section", { class: "panel", key: `panel ${title}`, "aria-label": title },
-    h("div", { class: "head" }, h("h2", null, title), h("div", { class: "side" }, side ?? null)), ...body);
+  return h(
+    "section",
+    { class: "panel", key: `panel ${title}`, "aria-label": title },
+    h("div", { class: "head" }, h("h2", null, title), h("div", { class: "side" }, side ?? null)),
+    ...body,
+  );
 }
 
 /**
@@ -50,22 +94,49 @@ export function panel(title, side, ...body) {
  */
 export function table(label, columns, rows, empty = "nothing") {
   if (rows.length === 0) return h("p", { class: "empty" }, empty);
-  const look = (column) => [column.number && "number", column.main && "main", column.wide && "wide", column.end && "end"].filter(Boolean).join(" ");
-  return h("table", { "aria-label": label },
-    h("thead", null, h("tr", null, columns.map((one) => h("th", { scope: "col", class: look(one) }, one.name)))),
-    h("tbody", null, rows.map(({ key, cells }) =>
-      h("tr", { key }, cells.map((cell, at) => {
-        const column = columns[at];
-        const props = { class: look(column), "data-name": column.name || null };
-        return column.main ? h("th", { scope: "row", ...props }, cell) : h("td", props, cell);
-      })))));
+  const look = (column) =>
+    [column.number && "number", column.main && "main", column.wide && "wide", column.end && "end"]
+      .filter(Boolean)
+      .join(" ");
+  return h(
+    "table",
+    { "aria-label": label },
+    h(
+      "thead",
+      null,
+      h(
+        "tr",
+        null,
+        columns.map((one) => h("th", { scope: "col", class: look(one) }, one.name)),
+      ),
+    ),
+    h(
+      "tbody",
+      null,
+      rows.map(({ key, cells }) =>
+        h(
+          "tr",
+          { key },
+          cells.map((cell, at) => {
+            const column = columns[at];
+            const props = { class: look(column), "data-name": column.name || null };
+            return column.main ? h("th", { scope: "row", ...props }, cell) : h("td", props, cell);
+          }),
+        ),
+      ),
+    ),
+  );
 }
 
 /** Names and values, one beside the other. Pairs whose value is null are left out. */
 export function facts(...pairs) {
-  return h("dl", { class: "facts" },
-    pairs.filter(([, value]) => value !== null && value !== undefined && value !== "")
-      .map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    pairs
+      .filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
+  );
 }
 
 /** A bar of shares with a legend. `parts`: [{ name, amount, tone }]. */
@@ -73,12 +144,32 @@ export function shares(label, parts) {
   const whole = parts.reduce((sum, one) => sum + one.amount, 0);
   if (!whole) return h("p", { class: "empty small" }, `${label}: no sessions yet`);
   const share = (one) => Math.round((one.amount / whole) * 1000) / 10;
-  return h("div", { class: "shares" },
-    h("div", { class: "strip", role: "img", "aria-label": `${label}: ${parts.map((one) => `${one.name} ${share(one)} %`).join(", ")}` },
-      parts.map((one) => h("span", { class: one.tone, vars: { "--share": `${share(one)}%` } }))),
-    h("ul", null, parts.map((one) =>
-      h("li", { title: `${count(one.amount)} of ${count(whole)}` },
-        h("i", { class: `dot ${one.tone}` }), `${one.name} `, h("b", null, `${share(one)} %`)))));
+  return h(
+    "div",
+    { class: "shares" },
+    h(
+      "div",
+      {
+        class: "strip",
+        role: "img",
+        "aria-label": `${label}: ${parts.map((one) => `${one.name} ${share(one)} %`).join(", ")}`,
+      },
+      parts.map((one) => h("span", { class: one.tone, vars: { "--share": `${share(one)}%` } })),
+    ),
+    h(
+      "ul",
+      null,
+      parts.map((one) =>
+        h(
+          "li",
+          { title: `${count(one.amount)} of ${count(whole)}` },
+          h("i", { class: `dot ${one.tone}` }),
+          `${one.name} `,
+          h("b", null, `${share(one)} %`),
+        ),
+      ),
+    ),
+  );
 }
 
 /** A length beside a number, of the largest in its column. */
@@ -108,8 +199,19 @@ export function freshness(at) {
 
 /** One of several, as buttons beside each other. `options`: [[value, text]]. */
 export function choice(label, options, chosen, choose) {
-  return h("div", { class: "choice", role: "group", "aria-label": label },
-    options.map(([value, text]) => h("button", {
-      type: "button", "aria-pressed": String(value === chosen), onclick: () => choose(value),
-    }, text)));
+  return h(
+    "div",
+    { class: "choice", role: "group", "aria-label": label },
+    options.map(([value, text]) =>
+      h(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(value === chosen),
+          onclick: () => choose(value),
+        },
+        text,
+      ),
+    ),
+  );
 }

@@ -78,7 +78,8 @@ function update(node, item, space) {
     return node;
   }
   const inner = item.tag === "svg" ? SVG : space;
-  const element = node ?? (inner ? document.createElementNS(inner, item.tag) : document.createElement(item.tag));
+  const element =
+    node ?? (inner ? document.createElementNS(inner, item.tag) : document.createElement(item.tag));
   const { key, vars, widget, data, value, checked, ...rest } = item.props;
   if (key !== undefined) element[KEY] = key;
   setAttributes(element, rest);

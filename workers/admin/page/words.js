@@ -21,9 +21,14 @@ const TELLERS = {
 
 function tellAccepted(event) {
   const people = event.recipients ?? [];
-  const to = people.length > 3 ? `${people.slice(0, 3).join(", ")} and ${people.length - 3} more` : people.join(", ");
+  const to =
+    people.length > 3 ? `${people.slice(0, 3).join(", ")} and ${people.length - 3} more` : people.join(", ");
   const origin = event.client ? `from ${event.client} (${event.tls || "in clear"})` : "written by outgate";
-  const rule = event.rule ? `; rule ${event.rule} (${event.reason})` : event.reason ? `; ${event.reason}` : "";
+  const rule = event.rule
+    ? `; rule ${event.rule} (${event.reason})`
+    : event.reason
+      ? `; ${event.reason}`
+      : "";
   const changed = event.changed?.length ? `; changed: ${event.changed.join(", ")}` : "";
   return `${counted(event.size ?? 0, "octet")} ${event.sender || "<>"} → ${to}, ${origin}${rule}${changed}${event.archived ? "; archived" : ""}`;
 }
@@ -43,7 +48,9 @@ function tellAttempt(event) {
 function tellTls(event) {
   const why = event.tls_problem ?? "";
   if (!event.tls) return why ? `in clear: ${why}` : "in clear";
-  return event.tls_verified ? `${event.tls}, verified by ${event.tls_verified}` : `${event.tls}, not verified${why ? `: ${why}` : ""}`;
+  return event.tls_verified
+    ? `${event.tls}, verified by ${event.tls_verified}`
+    : `${event.tls}, not verified${why ? `: ${why}` : ""}`;
 }
 
 function tellDecision(event) {
@@ -58,6 +65,8 @@ function tellFeedback(event) {
 }
 
 function place(event) {
-  return ["source", "site", "tenant", "domain", "set", "name", "check"].filter((name) => event[name])
-    .map((name) => `${name} ${event[name]}`).join(", ");
+  return ["source", "site", "tenant", "domain", "set", "name", "check"]
+    .filter((name) => event[name])
+    .map((name) => `${name} ${event[name]}`)
+    .join(", ");
 }

@@ -1,14 +1,26 @@
 // Messages: a search, and one message's whole story.
 
 import { act } from "../acting.js";
-import { get, path } from "../api.js";
+import { path } from "../api.js";
 import { count, counted, octets, span, stamp, when } from "../format.js";
+import { Pages } from "../pages.js";
 import { facts, link, panel, pending, pill, table } from "../parts.js";
 import { h } from "../tree.js";
 import { tell } from "../words.js";
 
-const FIELDS = [["recipient", "recipient"], ["sender", "sender"], ["domain", "recipient domain"], ["message_id", "Message-ID"], ["id", "id"]];
-const OUTCOMES = [["", "any outcome"], ["queued", "queued"], ["delivered", "delivered"], ["bounced", "bounced"]];
+const FIELDS = [
+  ["recipient", "recipient"],
+  ["sender", "sender"],
+  ["domain", "recipient domain"],
+  ["message_id", "Message-ID"],
+  ["id", "id"],
+];
+const OUTCOMES = [
+  ["", "any outcome"],
+  ["queued", "queued"],
+  ["delivered", "delivered"],
+  ["bounced", "bounced"],
+];
 const PAGE = 50;
 const ID = /^[0-9A-HJKMNP-TV-Z]{24}(\.[0-9]+)?$/i;
 
@@ -22,16 +34,26 @@ export function guess(text) {
 
 /** The search; what is searched for stands in the address. */
 export function messages(query, go) {
-  const given = Object.fromEntries(["recipient", "sender", "domain", "message_id", "id", "tenant", "outcome"].map((name) => [name, query[name] ?? ""]));
-  const pages = { rows: [], next: undefined, trouble: "" };
+  const given = Object.fromEntries(
+    ["recipient", "sender", "domain", "message_id", "id", "tenant", "outcome"].map((name) => [
+      name,
+      query[name] ?? "",
+    ]),
+  );
+  const spell = (after) => path(["messages"], { ...given, limit: PAGE, after });
+  const pages = new Pages(
+    spell,
+    (found) => found.messages,
+    (one) => one.id,
+  );
   return {
     title: "Messages",
-    wanted: [{ name: "messages", path: path(["messages"], { ...given, limit: PAGE }), every: 5 }],
+    wanted: [{ name: "messages", path: spell(""), every: 5 }],
     draw(poll, redraw) {
       return [
         h("h1", null, "Messages"),
         drawForm(given, go),
-        panel("Found", drawSince(poll.data.messages), drawFound(poll, given, pages, redraw)),
+        panel("Found", drawSince(poll.data.messages), drawFound(poll, pages, redraw)),
       ];
     },
   };
@@ -42,49 +64,100 @@ function drawForm(given, go) {
   const send = (event) => {
     event.preventDefault();
     const form = new FormData(event.target);
-    go(["messages"], { [form.get("field")]: form.get("text").trim(), outcome: form.get("outcome"), tenant: form.get("tenant").trim() });
+    go(["messages"], {
+      [form.get("field")]: form.get("text").trim(),
+      outcome: form.get("outcome"),
+      tenant: form.get("tenant").trim(),
+    });
   };
-  return h("form", { class: "filter", role: "search", onsubmit: send },
-    h("label", null, h("span", null, "by"), h("select", { name: "field", value: field }, FIELDS.map(([value, text]) => h("option", { value }, text)))),
-    h("label", { class: "grow" }, h("span", null, "is (@example.com: whole domain)"),
-      h("input", { name: "text", type: "search", value: given[field], autocomplete: "off", autocapitalize: "off", spellcheck: "false" })),
-    h("label", null, h("span", null, "outcome"), h("select", { name: "outcome", value: given.outcome }, OUTCOMES.map(([value, text]) => h("option", { value }, text)))),
-    h("label", null, h("span", null, "tenant"), h("input", { name: "tenant", type: "search", value: given.tenant, autocomplete: "off" })),
-    h("button", { type: "submit" }, "Search"));
+  return h(
+    "form",
+    { class: "filter", role: "search", onsubmit: send },
+    h(
+      "label",
+      null,
+      h("span", null, "by"),
+      h(
+        "select",
+        { name: "field", value: field },
+        FIELDS.map(([value, text]) => h("option", { value }, text)),
+      ),
+    ),
+    h(
+      "label",
+      { class: "grow" },
+      h("span", null, "is (@example.com: whole domain)"),
+      h("input", {
+        name: "text",
+        type: "search",
+        value: given[field],
+        autocomplete: "off",
+        autocapitalize: "off",
+        spellcheck: "false",
+      }),
+    ),
+    h(
+      "label",
+      null,
+      h("span", null, "outcome"),
+      h(
+        "select",
+        { name: "outcome", value: given.outcome },
+        OUTCOMES.map(([value, text]) => h("option", { value }, text)),
+      ),
+    ),
+    h(
+      "label",
+      null,
+      h("span", null, "tenant"),
+      h("input", { name: "tenant", type: "search", value: given.tenant, autocomplete: "off" }),
+    ),
+    h("button", { type: "submit" }, "Search"),
+  );
 }
 
 function drawSince(found) {
   return found?.since ? h("span", { class: "dim" }, "of all since ", when(found.since)) : null;
 }
 
-function drawFound(poll, given, pages, redraw) {
+function drawFound(poll, pages, redraw) {
   const first = poll.data.messages;
   if (!first) return pending(poll.troubles.messages);
-  const seen = new Set();
-  const rows = [...first.messages, ...pages.rows].filter((one) => !seen.has(one.id) && seen.add(one.id));
-  const next = pages.next === undefined ? first.next : pages.next;
-  const turn = async () => {
-    try {
-      const found = await get(path(["messages"], { ...given, limit: PAGE, after: next }));
-      pages.rows.push(...found.messages);
-      Object.assign(pages, { next: found.next, trouble: "" });
-    } catch (trouble) {
-      pages.trouble = trouble.message;
-    }
-    redraw();
-  };
   return [
-    table("Messages", [
-      { name: "id", main: true }, { name: "accepted" }, { name: "tenant" }, { name: "sender" }, { name: "to" }, { name: "size", number: true },
-      { name: "outcome" }, { name: "Message-ID" },
-    ], rows.map((one) => ({ key: one.id, cells: [
-      link(["message", one.id], h("code", { class: "whole" }, one.id)), when(one.time), one.tenant, one.sender || "<>",
-      `${counted(one.recipients, "recipient")}${one.domains?.length ? ` at ${one.domains.slice(0, 3).join(", ")}${one.domains.length > 3 ? " …" : ""}` : ""}`,
-      octets(one.size), pill(one.outcome), h("span", { class: "break" }, one.message_id ?? ""),
-    ] })), "No message like that is known."),
-    pages.trouble ? h("p", { class: "trouble", role: "alert" }, pages.trouble) : null,
-    next ? h("p", { class: "foot" }, h("button", { type: "button", onclick: turn }, "Show more")) : null,
+    table(
+      "Messages",
+      [
+        { name: "id", main: true },
+        { name: "accepted" },
+        { name: "tenant" },
+        { name: "sender" },
+        { name: "to" },
+        { name: "size", number: true },
+        { name: "outcome" },
+        { name: "Message-ID" },
+      ],
+      pages.join(first).map((one) => ({
+        key: one.id,
+        cells: [
+          link(["message", one.id], h("code", { class: "whole" }, one.id)),
+          when(one.time),
+          one.tenant,
+          tellSender(one.sender),
+          `${counted(one.recipients, "recipient")}${one.domains?.length ? ` at ${one.domains.slice(0, 3).join(", ")}${one.domains.length > 3 ? " …" : ""}` : ""}`,
+          octets(one.size),
+          pill(one.outcome),
+          h("span", { class: "break" }, one.message_id ?? ""),
+        ],
+      })),
+      "No message like that is known.",
+    ),
+    h("p", { class: "foot" }, pages.drawMore(first, redraw)),
   ];
+}
+
+/** Return a sender; null: what is known of the message does not say. */
+function tellSender(sender) {
+  return sender === null ? "?" : sender || "<>";
 }
 
 /** One message. */
@@ -98,11 +171,31 @@ export function message([id]) {
       if (!story) return [title, pending(poll.troubles.story)];
       const isQueued = story.now.length > 0;
       return [
-        h("div", { class: "title" }, title, isQueued
-          ? h("div", { class: "actions" }, ["retry", "hold", "bounce"].map((verb) => act(verb, { ids: [id] }))) : null),
+        h(
+          "div",
+          { class: "title" },
+          title,
+          isQueued
+            ? h(
+                "div",
+                { class: "actions" },
+                ["retry", "hold", "bounce"].map((verb) => act(verb, { ids: [id] })),
+              )
+            : null,
+        ),
         drawAbout(story),
-        panel("Now", null, isQueued ? story.now.map(drawPlace) : h("p", { class: "why" }, pill("ended", { tone: "good" }), " nothing of it is queued")),
-        panel("Story", h("span", { class: "dim" }, counted(story.events.length, "event")), h("ol", { class: "story" }, story.events.map(drawEvent))),
+        panel(
+          "Now",
+          null,
+          isQueued
+            ? story.now.map(drawPlace)
+            : h("p", { class: "why" }, pill("ended", { tone: "good" }), " nothing of it is queued"),
+        ),
+        panel(
+          "Story",
+          h("span", { class: "dim" }, counted(story.events.length, "event")),
+          h("ol", { class: "story" }, story.events.map(drawEvent)),
+        ),
       ];
     },
   };
@@ -111,34 +204,88 @@ export function message([id]) {
 function drawAbout(story) {
   const accepted = story.events.find((event) => event.event === "accepted");
   if (!accepted) return null;
-  return panel("Message", null, facts(["accepted", [stamp(accepted.time), ", ", when(accepted.time)]], ["tenant", accepted.tenant],
-    ["sender", accepted.sender || "<>"], ["recipients", drawPeople(accepted.recipients)], ["size", octets(accepted.size)],
-    ["Message-ID", accepted.message_id ? h("span", { class: "break" }, accepted.message_id) : null],
-    ["from", accepted.client ? `${accepted.client}${accepted.hello ? ` (${accepted.hello})` : ""}` : "written by outgate"],
-    ["TLS", accepted.client ? accepted.tls || "in clear" : null], ["proof", accepted.proof ?? null]));
+  return panel(
+    "Message",
+    null,
+    facts(
+      ["accepted", [stamp(accepted.time), ", ", when(accepted.time)]],
+      ["tenant", accepted.tenant],
+      ["sender", accepted.sender || "<>"],
+      ["recipients", drawPeople(accepted.recipients)],
+      ["size", octets(accepted.size)],
+      ["Message-ID", accepted.message_id ? h("span", { class: "break" }, accepted.message_id) : null],
+      [
+        "from",
+        accepted.client
+          ? `${accepted.client}${accepted.hello ? ` (${accepted.hello})` : ""}`
+          : "written by outgate",
+      ],
+      ["TLS", accepted.client ? accepted.tls || "in clear" : null],
+      ["proof", accepted.proof ?? null],
+    ),
+  );
 }
 
 function drawPeople(people) {
-  return people.slice(0, 10).join(", ") + (people.length > 10 ? ` and ${count(people.length - 10)} more` : "");
+  return (
+    people.slice(0, 10).join(", ") + (people.length > 10 ? ` and ${count(people.length - 10)} more` : "")
+  );
 }
 
 function drawPlace(place) {
-  const ahead = place.state !== "ready" ? "" : place.before == null ? "; many before it" : `; ${count(place.before)} before it`;
+  const ahead =
+    place.state !== "ready"
+      ? ""
+      : place.before == null
+        ? "; many before it"
+        : `; ${count(place.before)} before it`;
   const tried = `; ${counted(place.attempts, "attempt")} so far`;
-  return h("p", { class: "why", key: place.delivery },
-    pill(place.why), " ", place.domain, place.site && place.site !== place.domain ? [" (site ", link(["site", place.site], place.site), ")"] : null,
+  return h(
+    "p",
+    { class: "why", key: place.delivery },
+    pill(place.why),
+    " ",
+    place.domain,
+    place.site && place.site !== place.domain
+      ? [" (site ", link(["site", place.site], place.site), ")"]
+      : null,
     `: ${place.text}${ahead}${place.source ? `; source ${place.source} must send it` : ""}${tried}`,
-    place.wait === null ? null : h("span", { class: "dim" }, `; waits ${span(place.wait)}`));
+    place.wait === null ? null : h("span", { class: "dim" }, `; waits ${span(place.wait)}`),
+  );
 }
 
 function drawEvent(event, at) {
   const people = (event.recipients ?? []).filter((one) => typeof one === "object");
-  return h("li", { key: at, class: "event" },
-    h("time", { datetime: new Date(event.time * 1000).toISOString(), title: stamp(event.time) }, stamp(event.time).slice(5)),
-    h("div", null,
+  return h(
+    "li",
+    { key: at, class: "event" },
+    h(
+      "time",
+      { datetime: new Date(event.time * 1000).toISOString(), title: stamp(event.time) },
+      stamp(event.time).slice(5),
+    ),
+    h(
+      "div",
+      null,
       h("p", null, pill(event.event), " ", tell(event)),
-      people.length > 0 ? h("ul", { class: "replies" }, people.map((one) => h("li", null,
-        pill(one.outcome), ` ${one.address} `, one.command ? h("span", { class: "dim" }, `to ${one.command}: `) : null,
-        h("q", null, `${one.code ? `${one.code} ` : ""}${one.text ?? ""}`), one.label ? h("span", { class: "dim" }, ` read as ${one.label}`) : null))) : null,
-      h("details", null, h("summary", null, "all of it"), h("pre", null, JSON.stringify(event, null, 2)))));
+      people.length > 0
+        ? h(
+            "ul",
+            { class: "replies" },
+            people.map((one) =>
+              h(
+                "li",
+                null,
+                pill(one.outcome),
+                ` ${one.address} `,
+                one.command ? h("span", { class: "dim" }, `to ${one.command}: `) : null,
+                h("q", null, `${one.code ? `${one.code} ` : ""}${one.text ?? ""}`),
+                one.label ? h("span", { class: "dim" }, ` read as ${one.label}`) : null,
+              ),
+            ),
+          )
+        : null,
+      h("details", null, h("summary", null, "all of it"), h("pre", null, JSON.stringify(event, null, 2))),
+    ),
+  );
 }
