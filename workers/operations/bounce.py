@@ -30,6 +30,7 @@ async def bounce(
     dry: bool = False,
 ) -> dict[str, object]:
     """End what was chosen. ``text``: what senders read; ``silent``: they do not; ``dry``: only count."""
+    decided.tell(store.link)
     found = await find_targets(store, config, chosen)
     ending = Ending(config, store, decided.events)
     outcome = Outcome(Disposition.BOUNCED, status=_STATUS, text=text)

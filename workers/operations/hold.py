@@ -18,6 +18,7 @@ async def hold(
     store: Store, config: Config, chosen: Selection, decided: Decision, watch: Watch, *, dry: bool
 ) -> dict[str, object]:
     """Hold what was chosen; ``dry``: only say what would be held."""
+    decided.tell(store.link)
     found = await find_targets(store, config, chosen)
     ahead = await Suspensions(store.link).read_clock() - trio.current_time()
 

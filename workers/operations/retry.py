@@ -28,6 +28,7 @@ async def retry(
     store: Store, config: Config, chosen: Selection, decided: Decision, watch: Watch, *, dry: bool
 ) -> dict[str, Any]:
     """Let what was chosen go now; ``dry``: only say what would be tried."""
+    decided.tell(store.link)
     found = await find_targets(store, config, chosen)
     sizes = (await store.read_sizes(target.queue for target in found.targets)).values()
     rests = await _find_rests(store, chosen, found.targets)

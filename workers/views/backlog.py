@@ -71,6 +71,17 @@ async def read_backlog(store: Store, selection: Selection) -> tuple[list[Backlog
     return found, len(lanes) <= _MOST
 
 
+def select(found: list[Backlog], chosen: Selection) -> list[Backlog]:
+    """Return those of a tenant, domain and site; a source is not asked about."""
+    return [
+        one
+        for one in found
+        if chosen.tenant in ("", one.tenant)
+        and chosen.domain in ("", one.domain)
+        and chosen.site in ("", one.site)
+    ]
+
+
 async def _find_sites(store: Store, lanes: dict[str, str]) -> dict[str, str]:
     """Most lanes say it; for the others there is a note of what was found last."""
     sites = {queue: read_lane(lane).site if lane else "" for queue, lane in lanes.items()}

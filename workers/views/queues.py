@@ -8,6 +8,7 @@ from relay.store.keys import Queue, read_queue
 from relay.store.queue import Store
 from workers.views.backlog import Backlog, read_backlog
 from workers.views.explain import explain_wait, find_last
+from workers.views.gather import gather
 from workers.views.reason import Reason, Situation, read_situation
 from workers.views.selection import Selection
 
@@ -17,29 +18,38 @@ async def read_queues(
 ) -> dict[str, Any]:
     """Return what waits, and why, the largest first; ``limit``: so many of them."""
     found, complete = await read_backlog(store, chosen)
-    shown = found[:limit]
+    return {
+        "queues": await describe(store, config, found[:limit]),
+        "total": count(found),
+        "not_shown": max(0, len(found) - limit),
+        "complete": complete,
+    }
+
+
+def count(found: list[Backlog]) -> dict[str, int]:
+    """Return how many queues there are, and how much of what is in them."""
+    return {
+        "queues": len(found),
+        "ready": sum(one.ready for one in found),
+        "due": sum(one.due for one in found),
+        "claimed": sum(one.claimed for one in found),
+    }
+
+
+async def describe(store: Store, config: Config, shown: list[Backlog]) -> list[dict[str, object]]:
+    """Return what more there is to say of some queues: since when they wait, and for what."""
     situation = await read_situation(
         store,
         config,
         sites=[one.site for one in shown],
         tenants=[one.tenant for one in shown],
     )
-    rows = [await _describe(store, situation, one) for one in shown]
-    return {
-        "queues": rows,
-        "total": {
-            "queues": len(found),
-            "ready": sum(one.ready for one in found),
-            "due": sum(one.due for one in found),
-            "claimed": sum(one.claimed for one in found),
-        },
-        "not_shown": len(found) - len(shown),
-        "complete": complete,
-    }
+    rows = await gather(lambda place: _describe(store, situation, shown[place]), range(len(shown)))
+    return list(rows.values())
 
 
 async def _describe(store: Store, situation: Situation, one: Backlog) -> dict[str, object]:
-    fronts = [await store.read_front(name) for name in one.queues]
+    fronts = (await gather(store.read_front, one.queues)).values()
     due = min((front.due for front in fronts if front.due is not None), default=None)
     oldest = min((front.oldest for front in fronts if front.oldest is not None), default=None)
     looks = {name: await store.read_look(name) for name in one.with_ready if not one.queues[name]}

@@ -13,6 +13,7 @@ from relay.store.suspension import Suspension, Suspensions
 from workers.berth import make_limits
 from workers.share import slow_down
 from workers.site import Sites
+from workers.views.gather import gather
 from workers.views.standing import add_why, format_pace, tell_probes, tell_quarantine
 from workers.views.words import format_span, format_time
 
@@ -239,17 +240,19 @@ async def read_situation(
     standings = Standings(store.link, config)
     names = [one.site for one in limits]
     rates = _find_rates(config, set(tenants), shares)
+    pools = list(config.pool)
+    gates = await gather(lambda one: view.read([one], sources, pools), limits)
     return Situation(
         config=config,
         sites=known,
         now=now,
         suspended=await suspensions.read(),
         alive=await view.read_presence(),
-        gates=await view.read(limits, sources, list(config.pool)),
-        tenants={name: await view.read_tenant(name, rate) for name, rate in rates.items()},
+        gates={name: gate for found in gates.values() for name, gate in found.items()},
+        tenants=await gather(lambda name: view.read_tenant(name, rates[name]), rates),
         shares=shares,
         standings=await standings.read(names, now),
-        put_off={name: await standings.read_put_off(name, now) for name in names},
+        put_off=await gather(lambda name: standings.read_put_off(name, now), names),
     )
 
 

@@ -15,10 +15,20 @@ SHOWN = 20
 
 
 async def read_sites(
-    store: Store, config: Config, wanted: str = "", *, limit: int = SHOWN
+    store: Store,
+    config: Config,
+    wanted: str = "",
+    *,
+    limit: int = SHOWN,
+    backlog: list[Backlog] | None = None,
 ) -> dict[str, Any]:
-    """Return ``limit`` sites, those with most queued first; ``wanted``: this one only."""
-    found, _ = await read_backlog(store, Selection(site=wanted))
+    """Return ``limit`` sites, those with most queued first; ``wanted``: this one only.
+
+    ``backlog``: what waits, when it has been looked at just now.
+    """
+    found = backlog
+    if found is None:
+        found, _ = await read_backlog(store, Selection(site=wanted))
     queued: dict[str, list[Backlog]] = {}
     for one in found:
         if one.site:

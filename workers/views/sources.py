@@ -16,16 +16,24 @@ SHOWN = 40  # standings
 
 
 async def read_sources(
-    store: Store, config: Config, wanted: str = "", site: str = "", *, limit: int = SHOWN
+    store: Store,
+    config: Config,
+    wanted: str = "",
+    site: str = "",
+    *,
+    limit: int = SHOWN,
+    backlog: list[Backlog] | None = None,
 ) -> dict[str, Any]:
     """Return the sources, and ``limit`` of their standings, the worst first.
 
-    ``wanted``, ``site``: this one only, and this site's standings only; "": all.
+    ``wanted``, ``site``: this one only, and this site's standings only; "": all. ``backlog``: what
+    waits, when it has been looked at just now.
     """
+    if backlog is None:
+        backlog, _ = await read_backlog(store, Selection())
     situation = await read_situation(store, config)
     sources = [source for source in config.source if wanted in ("", source.name)]
     names = [source.name for source in sources]
-    backlog, _ = await read_backlog(store, Selection())
     sites = _list_sites(config, backlog)
     view = GateView(store.link, situation.now)
     connections = await view.count_connections(sites, names)

@@ -10,6 +10,8 @@ from relay.net.certificates import find_unready, list_pairs, read_certificate
 from relay.store.durability import find_weaknesses
 from relay.store.queue import Store
 from workers.views.backlog import Backlog, read_backlog
+from workers.views.gather import gather
+from workers.views.queues import count
 from workers.views.reason import read_situation
 from workers.views.selection import Selection
 
@@ -35,21 +37,25 @@ def read_readiness(config: Config, now: dt.datetime) -> dict[str, Any]:
     return {"ready": {"ok": not why, "why": why}, "certificates": certificates}
 
 
-async def read_status(store: Store, config: Config) -> dict[str, Any]:
-    """Return the ledger, what waits, who serves, and what the store can lose."""
+async def read_status(
+    store: Store, config: Config, found: list[Backlog] | None = None
+) -> dict[str, Any]:
+    """Return the ledger, what waits, who serves, and what the store can lose.
+
+    ``found``: what waits, when it has been looked at just now. Raises StartError as
+    ``find_weaknesses`` does.
+    """
+    if found is None:
+        found, _ = await read_backlog(store, Selection())
     ledgers = await store.read_ledger()
     used, limit = await store.read_memory()
-    found, _ = await read_backlog(store, Selection())
     situation = await read_situation(store, config)
     alive = situation.alive
     return {
         **ledgers,
         "adds_up": all(_adds_up(ledger) for ledger in ledgers.values()),
         "deliveries": {
-            "queues": len(found),
-            "ready": sum(one.ready for one in found),
-            "due": sum(one.due for one in found),
-            "claimed": sum(one.claimed for one in found),
+            **count(found),
             "forwarding": await store.count_forwarding(),
             "oldest": await _find_oldest(store, found, situation.now),
         },
@@ -80,7 +86,7 @@ async def read_status(store: Store, config: Config) -> dict[str, Any]:
 async def _find_oldest(store: Store, found: list[Backlog], now: float) -> float | None:
     """Return the age of the oldest that waits, s; of many queues, the largest are looked at."""
     names = [name for one in found[:_LOOKED_AT] for name in one.queues]
-    fronts = [await store.read_front(name) for name in names]
+    fronts = (await gather(store.read_front, names)).values()
     times = [front.oldest for front in fronts if front.oldest is not None]
     return round(max(0.0, now - min(times)), 1) if times else None
 

@@ -1,0 +1,41 @@
+"""Several reads at a time: what they ask travels to the store together, instead of one by one."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import trio
+
+from relay.errors import OutgateError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+async def gather(
+    read: Callable[[Item], Awaitable[Result]], items: Iterable[Item]
+) -> dict[Item, Result]:
+    """Call ``read`` for each of some items, at the same time; return what it returned, in order.
+
+    Raises the first error of ours, as one call would. How many there are is the caller's business.
+    """
+    found: dict[Item, Result] = {}
+    wanted = list(dict.fromkeys(items))
+
+    async def one(item: Item) -> None:
+        found[item] = await read(item)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for item in wanted:
+                nursery.start_soon(one, item)
+    except BaseExceptionGroup as group:
+        ours, others = group.split(OutgateError)
+        if others is not None or ours is None:
+            raise
+        raise _find_first(ours) from group
+    return {item: found[item] for item in wanted}
+
+
+def _find_first(group: BaseExceptionGroup[OutgateError]) -> OutgateError:
+    first = group.exceptions[0]
+    return _find_first(first) if isinstance(first, BaseExceptionGroup) else first
