@@ -14,6 +14,7 @@ from relay.config import Config, read
 from relay.store.link import Link
 from relay.store.opening import make_link
 from relay.store.queue import Store
+from tests.kit.cluster import Cluster, open_cluster
 from tests.kit.redis import Server, open_server
 
 
@@ -24,9 +25,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_server() -> Iterator[Server]:
-    with open_server() as server:
-        yield server
+def shared_server() -> Iterator[Server | Cluster]:
+    """With OUTGATE_STORE_TOPOLOGY=cluster a Cluster: tests/relay/store passes on it, too.
+
+    Not the tests that look at one server from the inside; they skip.
+    """
+    if os.environ.get("OUTGATE_STORE_TOPOLOGY") == "cluster":
+        with open_cluster(replicas=0) as cluster:
+            yield cluster
+    else:
+        with open_server() as server:
+            yield server
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ and no two runs would be the same; so here the scripts' one way to the time is a
 
 import pytest
 
+from relay.store.cluster import ClusterLink
 from relay.store.keys import SHARDS, make_tag
 from relay.store.link import Link
 from relay.store.scripts import SCRIPTS, Script, make_scripts
@@ -25,8 +26,9 @@ class Clock:
     async def set(self, now: float) -> None:
         """Let it be ``now``."""
         self.now = int(now)
-        pairs = [part for n in range(SHARDS) for part in (f"{make_tag(n)}:clock", self.now)]
-        await self._link.call("MSET", *pairs)
+        clocks = (f"{make_tag(shard)}:clock" for shard in range(SHARDS))
+        for done in [self._link.send("SET", clock, self.now) for clock in clocks]:
+            await done.wait()
 
     async def pass_by(self, seconds: float) -> None:
         """Let time pass."""
@@ -39,8 +41,9 @@ class Clock:
 
 def use_virtual_time(patch: pytest.MonkeyPatch) -> None:
     """Let the scripts of gates read a Clock."""
-    for name, script in make_scripts(clock=_TIME).items():
-        source = script.source.decode()
-        if _WAKE in source:  # only the gates' prelude has it
-            found = source.replace(_WAKE, f"{_WAKE}  call('INCR', TAG .. ':rings')\n")
-            patch.setitem(SCRIPTS, name, Script(name, found.encode()))
+    for guarded, scripts in ((False, SCRIPTS), (True, ClusterLink.scripts)):
+        for name, script in make_scripts(clock=_TIME, guarded=guarded).items():
+            source = script.source.decode()
+            if _WAKE in source:  # only the gates' prelude has it
+                found = source.replace(_WAKE, f"{_WAKE}  call('INCR', TAG .. ':rings')\n")
+                patch.setitem(scripts, name, Script(name, found.encode()))

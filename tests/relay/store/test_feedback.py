@@ -11,6 +11,7 @@ from relay.store import feedback
 from relay.store.feedback import Complaint, Feedback, LateBounce, take_signals
 from relay.store.keys import SHARDS, find_shard, make_key
 from relay.store.link import Link
+from relay.store.opening import make_link
 from relay.store.queue import Store
 from tests.kit.messages import EVENT, Claims, find_domains, make_deliveries
 from tests.kit.redis import Server
@@ -130,7 +131,7 @@ async def test_two_workers_share_them(desk: Feedback, store: Store, server: Serv
     message_id = await post(store)
     for number in range(20):
         await count(desk, message_id, str(number))
-    links = [Link(server.url, timeout=10) for _ in range(2)]
+    links = [make_link(server.url, timeout=10) for _ in range(2)]
     start = time.monotonic()
     taken = 0
     while taken < 20 and time.monotonic() - start < 5:

@@ -11,6 +11,7 @@ from relay.config import Rate
 from relay.store.gate import Gates, Reserved, SiteLimits, Want
 from relay.store.keys import find_shard, make_key
 from relay.store.link import Link
+from relay.store.opening import make_link
 from tests.kit.clock import Clock, use_virtual_time
 from tests.kit.redis import Server
 
@@ -87,7 +88,7 @@ async def test_rate_holds_over_any_window(
     shared_server.fresh()
     with pytest.MonkeyPatch.context() as patch:
         use_virtual_time(patch)
-        link = Link(shared_server.url, timeout=10)
+        link = make_link(shared_server.url, timeout=10)
         clock, gates, used = Clock(link), Gates(link, lease=60), []
         await clock.set(clock.now + data.draw(st.integers(0, 100_000_000)))
         for gap in gaps:

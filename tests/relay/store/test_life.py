@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from relay.config import read
 from relay.model import Claim, Delivery
 from relay.store.keys import SHUT, find_shard, make_key, read_lane, read_queue
-from relay.store.link import Link
+from relay.store.opening import make_link
 from relay.store.queue import Store
 from relay.store.suspension import Suspension, Suspensions
 from tests.kit.audit import Audit, check, expire_claims
@@ -411,7 +411,7 @@ async def test_any_life(
     shared_server: Server, tmp_path: Path, steps: list[tuple[str, Any, ...]]
 ) -> None:
     shared_server.fresh()
-    link = Link(shared_server.url, timeout=10)
+    link = make_link(shared_server.url, timeout=10)
     document: dict[str, object] = {"delivery": {"expire": LATER - 100, "delay_notice": 0}}
     life = Life(shared_server, Store(link, read(document, base=tmp_path, environment={})))
     try:

@@ -2,6 +2,7 @@
 
 from relay.config.units import Rate
 from relay.store.link import Link
+from relay.store.opening import make_link
 from relay.store.quota import Quotas
 from tests.kit.redis import Server
 
@@ -9,7 +10,7 @@ HOUR = (Rate(3, 3600),)
 
 
 async def test_so_many_and_no_more(link: Link, server: Server) -> None:
-    other = Link(server.url, timeout=10)
+    other = make_link(server.url, timeout=10)
     try:
         mine, theirs = Quotas(link), Quotas(other)
         assert [await q.take("acme", HOUR) for q in (mine, theirs, mine)] == [0.0, 0.0, 0.0]
@@ -41,7 +42,7 @@ async def test_all_rates_hold_at_once(link: Link) -> None:
 
 
 async def test_of_a_large_rate_a_share_is_taken_at_a_time(link: Link, server: Server) -> None:
-    other = Link(server.url, timeout=10)
+    other = make_link(server.url, timeout=10)
     try:
         rates = (Rate(1000, 3600),)
         mine, theirs = Quotas(link), Quotas(other)

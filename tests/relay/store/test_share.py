@@ -10,6 +10,7 @@ from relay.config.schema import TenantShare
 from relay.config.units import Seconds
 from relay.store.keys import WAKE_CHANNEL
 from relay.store.link import Link
+from relay.store.opening import make_link
 from relay.store.share import Counts, Shares, State
 from tests.kit.clock import Clock, use_virtual_time
 from tests.kit.redis import Server
@@ -95,7 +96,7 @@ async def test_what_is_in_the_window_is_counted_whoever_adds_it(
     shared_server.fresh()
     with pytest.MonkeyPatch.context() as patch:
         use_virtual_time(patch)
-        links = [Link(shared_server.url, timeout=10) for _ in range(2)]
+        links = [make_link(shared_server.url, timeout=10) for _ in range(2)]
         try:
             clock = Clock(links[0])
             await clock.set(clock.now)
@@ -151,7 +152,7 @@ async def test_a_day_that_adds_up_slowly(shares: Shares) -> None:
 
 
 async def test_only_one_is_told_that_it_has_changed(shares: Shares, server: Server) -> None:
-    other = Link(server.url, timeout=10)
+    other = make_link(server.url, timeout=10)
     try:
         theirs = Shares(other, SETTINGS)
         changes = [

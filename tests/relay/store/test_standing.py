@@ -13,6 +13,7 @@ from relay.config.schema import Reputation, Source, Warmup
 from relay.config.units import Seconds
 from relay.store.gate import Gates, Reserved, SiteLimits, Want
 from relay.store.link import Link
+from relay.store.opening import make_link
 from relay.store.standing import (
     DEFAULT_WARMUP,
     Change,
@@ -76,7 +77,7 @@ async def open_stage(server: Server) -> AsyncIterator[Stage]:
     server.fresh()
     with pytest.MonkeyPatch.context() as patch:
         use_virtual_time(patch)
-        link = Link(server.url, timeout=10)
+        link = make_link(server.url, timeout=10)
         clock = Clock(link)
         await clock.set(clock.now)
         yield Stage(link, clock)

@@ -5,6 +5,7 @@ import pytest
 from relay.errors import StoreUnavailable
 from relay.store.keys import find_shard, make_key
 from relay.store.link import Link
+from relay.store.opening import make_link
 from relay.store.stscache import StoredSts, StsCache
 from tests.kit.redis import Server
 
@@ -17,7 +18,7 @@ def find_key(domain: str) -> str:
 
 async def test_other_workers_read_what_one_has_written(link: Link, server: Server) -> None:
     await StsCache(link).write("a.test", STORED, lifetime=60)
-    other = Link(server.url, timeout=10)
+    other = make_link(server.url, timeout=10)
 
     assert await StsCache(other).read("a.test") == STORED
     assert await StsCache(other).read("b.test") is None

@@ -7,6 +7,7 @@ import pytest
 from relay.config.schema import Config, Delivery
 from relay.config.units import Seconds
 from relay.store.link import Link
+from relay.store.opening import make_link
 from relay.store.suppression import Suppression
 from tests.kit.redis import Server
 
@@ -15,7 +16,7 @@ BOB, EVE = b"bob@y.test", b"eve@y.test"
 
 @pytest.fixture
 async def link(server: Server) -> AsyncIterator[Link]:
-    link = Link(server.url, timeout=10)
+    link = make_link(server.url, timeout=10)
     yield link
     await link.aclose()
 
@@ -34,7 +35,7 @@ async def test_as_many_as_allowed_and_then_no_more(link: Link) -> None:
 
 
 async def test_workers_count_together(link: Link, server: Server) -> None:
-    other_link = Link(server.url, timeout=10)
+    other_link = make_link(server.url, timeout=10)
     one, other = make(link), make(other_link)
     await one.note("y.test", unknown=[BOB])
     await other.note("y.test", unknown=[BOB])

@@ -7,6 +7,7 @@ from relay.errors import StoreFull
 from relay.store import tlsrpt
 from relay.store.keys import find_shard, make_key
 from relay.store.link import Link
+from relay.store.opening import make_link
 from relay.store.tlsrpt import Session, Sessions, decode
 from tests.kit.redis import Server, open_server
 
@@ -122,7 +123,7 @@ async def test_the_lease_of_the_dead_ends(sessions: Sessions) -> None:
 
 async def test_a_full_store_takes_neither_counts_nor_leases() -> None:
     with open_server(maxmemory="1mb") as server:
-        link = Link(server.url, timeout=10)
+        link = make_link(server.url, timeout=10)
         sessions = Sessions(link)
         with pytest.raises(StoreFull):
             await sessions.add(DAY, Y, {GOOD: 1})

@@ -11,6 +11,7 @@ from relay.config import Rate
 from relay.store.gate import Gates, Reserved, SiteLimits, Want
 from relay.store.keys import find_shard, make_key
 from relay.store.link import Link
+from relay.store.opening import make_link
 from tests.kit.clock import Clock, use_virtual_time
 from tests.kit.crowd import Crowd, Worker
 from tests.kit.redis import Server
@@ -147,7 +148,7 @@ async def run_crowd(
     ]
     with pytest.MonkeyPatch.context() as patch:
         use_virtual_time(patch)
-        link = Link(server.url, timeout=10)
+        link = make_link(server.url, timeout=10)
         clock = Clock(link)
         await clock.set(clock.now)
         crowd = Crowd(

@@ -44,7 +44,7 @@ async def test_one_that_is_away(tmp_path: Path) -> None:
     (found,) = await check_store(make_config(tmp_path, store={"url": link.url}), link)
     await link.aclose()
 
-    assert (found.check, found.level, found.subject) == ("store", "error", "127.0.0.1:9/0")
+    assert (found.check, found.level, found.subject) == ("store", "error", "redis://127.0.0.1:9/0")
     assert "secret" not in found.text
     assert "store.url" in found.advice
 
