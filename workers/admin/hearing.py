@@ -60,6 +60,7 @@ class Hearing:
         self._bell = Bell(url, EVENTS_CHANNEL, self._hear, lost=self._lose)
         self._listeners: set[_Listener] = set()
         self._since = 0.0  # when we heard something last, a probe included
+        self._said = False  # that nothing is heard
         self.trouble = "not connected yet"  # why nothing is heard, "" when all is well
 
     async def run(self) -> None:
@@ -87,7 +88,9 @@ class Hearing:
         """Something was published; "" when the subscription begins."""
         now = time.time()
         if not text:
-            self.trouble = ""
+            if self._said:
+                _log.warning("events are heard again")
+            self.trouble, self._said = "", False
             # Nobody was told of us yet: publishers see it within a second.
             self._put([_make_gap(since=self._since or now)])
         elif text != _PROBE and self._listeners and (batch := _decode(text)):
@@ -95,9 +98,10 @@ class Hearing:
         self._since = now
 
     def _lose(self, why: str) -> None:
-        if not self.trouble:
-            _log.warning("events are not heard any more: %s", why)
         self.trouble = why or "the store does not answer"
+        if not self._said:
+            self._said = True
+            _log.warning("events are not heard, and tried again: %s", self.trouble)
 
     def _put(self, batch: Batch) -> None:
         for listener in self._listeners:

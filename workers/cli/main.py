@@ -67,6 +67,10 @@ _COMMANDS = {
         "run a delivery service for all sources or for some",
         ("outgate worker -c outgate.toml", "outgate worker -c outgate.toml --source a --source b"),
     ),
+    "admin": _Command(
+        "run the dashboard, the HTTP interface and the metrics; `outgate up` runs it, too",
+        ("outgate admin -c outgate.toml",),
+    ),
     "alive": _Command(
         "say whether a service on this machine works; for the health checks of containers",
         ("outgate alive worker -c outgate.toml", "outgate alive"),
@@ -93,6 +97,15 @@ _COMMANDS = {
     "explain": _Command(
         "tell the story of one message: what happened to it, why it waits, what comes next",
         ("outgate explain -c outgate.toml 01K9VZ8G5TQ4X7M2N3P6R8S900",),
+        prints_state=True,
+    ),
+    "tail": _Command(
+        "print events as they happen, a line each, until Ctrl-C",
+        (
+            "outgate tail -c outgate.toml",
+            "outgate tail --event deferred --event bounced --site google",
+            "outgate tail --tenant acme --json | jq -r .id",
+        ),
         prints_state=True,
     ),
     "classify": _Command(
