@@ -135,6 +135,7 @@ an operator's decision stands in the story of each message that it was about, to
 were retried.
 """
 
+import logging
 import os
 import sys
 import weakref
@@ -147,6 +148,8 @@ import trio
 _encode = msgspec.json.Encoder().encode
 _FLUSH_OCTETS = 64 * 1024
 _FLUSH_SECONDS = 0.25
+
+_log = logging.getLogger("outgate.events")
 
 
 def encode_event(event: Mapping[str, object]) -> bytes:
@@ -196,9 +199,9 @@ class EventLog:
     """Appends events to a file that all processes share, or to standard output.
 
     Lines are gathered and written together; O_APPEND keeps them whole beside other processes'.
-    A full disk costs events, never mail: the trouble is reported once, on standard error. The audit
-    trail, where there is one, has the same events, and is not content with that (``trouble``). A
-    publisher has them, too, and may do with them what it can.
+    A full disk costs events, never mail: the trouble is reported once, in the service's own log.
+    The audit trail, where there is one, has the same events, and is not content with that
+    (``trouble``). A publisher has them, too, and may do with them what it can.
     """
 
     def __init__(
@@ -251,9 +254,7 @@ class EventLog:
         except OSError as error:
             if not self._broken:
                 self._broken = True
-                sys.stderr.write(
-                    f"outgate: cannot write events to {self._path}: {error.strerror}\n"
-                )
+                _log.error("cannot write events to %s: %s", self._path, error.strerror)
 
     async def run(self) -> None:
         """Flush from time to time, until cancelled; then once more."""

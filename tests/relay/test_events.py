@@ -83,16 +83,14 @@ async def test_what_was_written_is_flushed_in_time_and_at_the_end(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_reported_once_and_costs_nothing_else(
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     log = EventLog("/dev/full")
     for _ in range(3):
         log.write(b"{}")
         log.flush()
 
-    assert capsys.readouterr().err == (
-        "outgate: cannot write events to /dev/full: No space left on device\n"
-    )
+    assert caplog.messages == ["cannot write events to /dev/full: No space left on device"]
     assert log._lines == []
 
 

@@ -21,6 +21,9 @@ from relay import __version__
 from relay.errors import ConfigError, OutgateError
 from relay.tether import watch_parent
 
+_SERVICES = frozenset(
+    ("up", "ingress", "worker", "admin")
+)  # what they say may be JSON (log.format)
 _INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
 _CONFIG_HELP = "the configuration, a TOML file (default: $OUTGATE_CONFIG, else the defaults)"
 
@@ -226,7 +229,7 @@ def _run(argv: Sequence[str]) -> int:
     arguments = _build_parser(name, module).parse_args(argv)
     assert module is not None  # parse_args leaves when there is no such command
     watch_parent()
-    _start_log(name)
+    _start_log(name, arguments.config)
     status: int = module.run(arguments)
     return status
 
@@ -258,15 +261,19 @@ def _build_parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentPa
     return parser
 
 
-def _start_log(command: str) -> None:
-    """What services say to people goes to stderr, a line each: ``outgate: text``."""
-    import logging
+def _start_log(command: str, config: str | None) -> None:
+    """What services say to people goes to stderr, a line each: ``outgate: text``, or JSON.
 
-    slot = os.environ.get("OUTGATE_SLOT", "")
-    who = f"outgate: {command} {slot}" if slot else "outgate"
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{who}: %(message)s")
-    # It tells of every request at this level; what became of a policy or a report, we say.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    Raises ConfigError: services read their configuration once for this, and once for the rest.
+    """
+    from workers.cli.journal import start_journal
+
+    as_json = False
+    if command in _SERVICES:
+        from relay.config import load
+
+        as_json = load(config).log.format == "json"
+    start_journal(command, as_json=as_json)
 
 
 def _report(error: BaseException) -> int:
@@ -283,9 +290,11 @@ def _report(error: BaseException) -> int:
         return 1
     if not all(isinstance(leaf, OutgateError) for leaf in leaves):
         raise error
+    from workers.cli.journal import say_error
+
     for leaf in leaves:
         for line in leaf.problems if isinstance(leaf, ConfigError) else [str(leaf)]:
-            print(f"outgate: {line}", file=sys.stderr)
+            say_error(line)
     return 2 if any(isinstance(leaf, ConfigError) for leaf in leaves) else 1
 
 
