@@ -21,9 +21,8 @@ from relay import __version__
 from relay.errors import ConfigError, OutgateError
 from relay.tether import watch_parent
 
-_SERVICES = frozenset(
-    ("up", "ingress", "worker", "admin")
-)  # what they say may be JSON (log.format)
+# What these say may be JSON (log.format).
+_SERVICES = frozenset(("up", "ingress", "worker", "admin"))
 _INTERRUPTED = 130  # what a shell reports for a program that SIGINT ended
 _CONFIG_HELP = "the configuration, a TOML file (default: $OUTGATE_CONFIG, else the defaults)"
 
