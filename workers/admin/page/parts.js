@@ -94,38 +94,36 @@ export function panel(title, side, ...body) {
  */
 export function table(label, columns, rows, empty = "nothing") {
   if (rows.length === 0) return h("p", { class: "empty" }, empty);
-  const look = (column) =>
-    [column.number && "number", column.main && "main", column.wide && "wide", column.end && "end"]
-      .filter(Boolean)
-      .join(" ");
+  const head = columns.map((one) =>
+    h("th", { role: "columnheader", scope: "col", class: lookOf(one) }, one.name),
+  );
+  // What is no table any more to the eye (as cards) stays one to who listens: that is what the roles do.
   return h(
     "table",
-    { "aria-label": label },
-    h(
-      "thead",
-      null,
-      h(
-        "tr",
-        null,
-        columns.map((one) => h("th", { scope: "col", class: look(one) }, one.name)),
-      ),
-    ),
+    { role: "table", "aria-label": label },
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)),
     h(
       "tbody",
-      null,
+      { role: "rowgroup" },
       rows.map(({ key, cells }) =>
         h(
           "tr",
-          { key },
-          cells.map((cell, at) => {
-            const column = columns[at];
-            const props = { class: look(column), "data-name": column.name || null };
-            return column.main ? h("th", { scope: "row", ...props }, cell) : h("td", props, cell);
-          }),
+          { key, role: "row" },
+          cells.map((cell, at) => drawCell(columns[at], cell)),
         ),
       ),
     ),
   );
+}
+
+function drawCell(column, cell) {
+  const props = { class: lookOf(column), "data-name": column.name || null };
+  if (column.main) return h("th", { role: "rowheader", scope: "row", ...props }, cell);
+  return h("td", { role: "cell", ...props }, cell);
+}
+
+function lookOf({ number, main, wide, end }) {
+  return [number && "number", main && "main", wide && "wide", end && "end"].filter(Boolean).join(" ");
 }
 
 /** Names and values, one beside the other. Pairs whose value is null are left out. */

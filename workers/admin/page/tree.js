@@ -58,11 +58,9 @@ function find(item, keyed, free) {
     const node = keyed.get(key);
     return node !== undefined && fits(node, item) ? node : null;
   }
-  while (free.length > 0) {
-    const node = free.shift();
-    if (fits(node, item)) return node;
-  }
-  return null;
+  // Those that do not fit stay for who comes later: what is inserted takes nothing from its neighbours.
+  const at = free.findIndex((node) => fits(node, item));
+  return at < 0 ? null : free.splice(at, 1)[0];
 }
 
 function fits(node, item) {

@@ -86,10 +86,9 @@ class Speed {
     this.looks = [];
   }
 
-  look({ ledger, notices }, at) {
+  look({ ledger }, at) {
     if (this.looks.at(-1)?.at === at) return;
-    const sum = (name) => ledger[name] + notices[name];
-    this.looks.push({ at, accepted: sum("accepted"), delivered: sum("delivered"), bounced: sum("bounced") });
+    this.looks.push({ at, accepted: ledger.accepted, delivered: ledger.delivered, bounced: ledger.bounced });
     if (this.looks.length > KEPT) this.looks.shift();
   }
 
@@ -105,24 +104,26 @@ class Speed {
 function drawTiles(status, flow, speed, queues) {
   const { ledger, notices, deliveries } = status;
   const latest = (name) => flow?.series[name]?.findLast(isNumber) ?? null;
-  const both = (name) => ledger[name] + notices[name];
   const rate = (name) => speed.read(name) ?? latest(name);
   const spark = (name) =>
     h("div", { widget: Spark, data: { values: flow?.series[name] ?? [], tone: TONES[name] } });
+  const told = notices.accepted > 0 ? `; ${counted(notices.accepted, "notice")} to senders` : "";
+  const bounced = `${count(ledger.bounced)} in all${told}`;
+  const twice = ledger.unknown > 0 ? `; ${count(ledger.unknown)} may have arrived twice` : "";
   const front = queues?.queues.filter((row) => row.oldest !== null).sort((a, b) => b.oldest - a.oldest)[0];
   return [
     tile(
       "accepted",
       "Accepted",
       pace(rate("accepted")),
-      `${counted(both("accepted"), "recipient")} in all`,
+      `${counted(ledger.accepted, "recipient")} in all`,
       spark("accepted"),
     ),
     tile(
       "delivered",
       "Delivered",
       pace(rate("delivered")),
-      `${count(both("delivered"))} in all`,
+      `${count(ledger.delivered)} in all`,
       spark("delivered"),
     ),
     tile(
@@ -132,11 +133,11 @@ function drawTiles(status, flow, speed, queues) {
       "put off by receivers, tried again",
       spark("deferred"),
     ),
-    tile("bounced", "Bounced", pace(rate("bounced")), `${count(both("bounced"))} in all`, spark("bounced")),
+    tile("bounced", "Bounced", pace(rate("bounced")), bounced, spark("bounced")),
     tile(
       "queued",
       "Queued",
-      count(both("queued")),
+      count(ledger.queued),
       `${count(deliveries.ready)} ready, ${count(deliveries.due)} later, ${count(deliveries.claimed)} in hand`,
       h("div", { widget: Spark, data: { values: flow?.queued ?? [], tone: "accent" } }),
     ),
@@ -152,7 +153,7 @@ function drawTiles(status, flow, speed, queues) {
       status.adds_up
         ? h("span", { class: "good" }, "adds up")
         : h("span", { class: "bad" }, "does not add up"),
-      "accepted = delivered + bounced + queued",
+      `accepted = delivered + bounced + queued${twice}`,
     ),
   ];
 }
