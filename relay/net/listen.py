@@ -27,8 +27,10 @@ _PAUSE = 0.1
 _BATCH = 16
 
 
-def open_listener(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    """Bind and listen. ``shared``: with SO_REUSEPORT. Raises StartError."""
+def open_listener(
+    host: str, port: int, *, shared: bool = False, setting: str = "ingress.listen"
+) -> socket.socket:
+    """Bind and listen. ``shared``: with SO_REUSEPORT. Raises StartError, which names ``setting``."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -45,10 +47,10 @@ def open_listener(host: str, port: int, *, shared: bool = False) -> socket.socke
         sock.close()
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         hint = {
-            errno.EADDRINUSE: "another program has it: stop that, or change ingress.listen",
+            errno.EADDRINUSE: f"another program has it: stop that, or change {setting}",
             errno.EACCES: "ports below 1024 need a privilege (root, or CAP_NET_BIND_SERVICE)",
             errno.EADDRNOTAVAIL: "the address is not on this machine",
-        }.get(error.errno or 0, "change ingress.listen")
+        }.get(error.errno or 0, f"change {setting}")
         raise StartError(f"cannot listen on {shown}: {error.strerror}; {hint}") from error
     return sock
 

@@ -48,6 +48,8 @@ b = 1
 c = 1
 [delivery]
 {delivery}
+[admin]
+{admin}
 {routes}
 {tables}
 """
@@ -74,7 +76,7 @@ class Gateway(Program):
     """One running ``outgate up``; also a context manager.
 
     ``routes`` maps a recipient domain (or pattern) to a port on 127.0.0.1. ``ingress``, ``store``,
-    ``delivery`` and ``tenant`` are lines for those tables, ``tables`` whole tables, all TOML. The
+    ``delivery``, ``admin`` and ``tenant`` are lines for those tables, ``tables`` whole tables, all TOML. The
     tenant is acme.example, from loopback; the sources are 127.0.0.11 to 13.
     """
 
@@ -90,6 +92,7 @@ class Gateway(Program):
         store: str = "",
         delivery: str = "processes = 1",
         tenant: str = "",
+        admin: str = "enabled = false",
         tables: str = "",
     ) -> None:
         super().__init__()
@@ -102,6 +105,7 @@ class Gateway(Program):
                 store=store,
                 delivery=delivery,
                 tenant=tenant,
+                admin=admin,
                 tables=tables,
                 routes="".join(_ROUTE.format(pattern=d, port=p) for d, p in routes.items()),
             )

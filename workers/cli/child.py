@@ -24,9 +24,16 @@ class Child:
     """
 
     def __init__(
-        self, name: str, argv: Sequence[str], environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        is_vital: bool = True,
     ) -> None:
+        """``is_vital``: False, mail flows without it; it is tried again as long as it takes."""
         self.name = name
+        self.is_vital = is_vital
         self.ready = trio.Event()
         self.ended = trio.Event()
         self._argv = argv
@@ -53,7 +60,8 @@ class Child:
                 if self._stopping.is_set():
                     break
                 failed += 1
-                self._give_up(status, failed)
+                if self.is_vital:
+                    self._give_up(status, failed)
                 wait = backoff.next_wait(trio.current_time() - started)
                 _log.warning(
                     "%s %s; starting it again in %g s", self.name, describe_end(status), wait

@@ -1,4 +1,4 @@
-"""``outgate up``: ingress, workers and the embedded store as supervised child processes.
+"""``outgate up``: ingress, workers, admin and the embedded store as supervised child processes.
 
 The order of scopes is the order of things, read backwards at the end: the state directory is
 held, the ports are known to be free, the store answers, services run. A signal cancels the inner
@@ -31,11 +31,10 @@ _log = logging.getLogger("outgate.up")
 
 _MARGIN = 5.0  # seconds beyond delivery.grace: a child that keeps to it is not killed
 _REASONS = {
-    errno.EADDRINUSE: "is taken ({}): stop the other program or change ingress.listen",
-    errno.EADDRNOTAVAIL: "cannot be used ({}): this machine does not have that address; "
-    "change ingress.listen",
+    errno.EADDRINUSE: "is taken ({}): stop the other program or change {}",
+    errno.EADDRNOTAVAIL: "cannot be used ({}): this machine does not have that address; change {}",
     errno.EACCES: "may not be used ({}): ports below 1024 need root or CAP_NET_BIND_SERVICE; "
-    "grant that or change ingress.listen",
+    "grant that or change {}",
 }
 
 
@@ -78,13 +77,16 @@ class Supervisor:
         with hold_state_dir(self._config):
             # What would stop every child is said once, and before any is started.
             check_ports(self._config.ingress.listen)
+            if self._config.admin.enabled:
+                check_ports(self._config.admin.listen, "admin.listen")
             await check_sources(list(self._config.source))
             async with _open_store(self._config) as store:
                 try:
                     for child in self._children:
                         nursery.start_soon(self._keep, child)
                     for child in self._children:
-                        await child.ready.wait()
+                        if child.is_vital:
+                            await child.ready.wait()
                     _log.info("ready: %s, store %s", _describe(self._config), store)
                     await trio.sleep_forever()
                 finally:
@@ -130,6 +132,9 @@ def _list_children(config: Config, path: str | None) -> Iterator[Child]:
         argv = [*_python(), "-m", "workers.cli", service, *(["-c", path] if path else [])]
         for slot in range(1, count + 1):
             yield Child(f"{service} {slot}", argv, {"OUTGATE_SLOT": str(slot)})
+    if config.admin.enabled:
+        argv = [*_python(), "-m", "workers.cli", "admin", *(["-c", path] if path else [])]
+        yield Child("admin", argv, is_vital=False)
 
 
 def _python() -> list[str]:
@@ -140,8 +145,8 @@ def _python() -> list[str]:
     return [sys.executable] if os.getcwd() in sys.path else [sys.executable, "-P"]
 
 
-def check_ports(listen: Sequence[Endpoint]) -> None:
-    """See that every address is free. Raises StartError.
+def check_ports(listen: Sequence[Endpoint], setting: str = "ingress.listen") -> None:
+    """See that every address is free. Raises StartError, which names the setting.
 
     The processes that share a port say SO_REUSEPORT, and so would not notice that an ingress of
     an earlier run, or of another user's gateway, sits there too and takes half of the mail.
@@ -159,13 +164,14 @@ def check_ports(listen: Sequence[Endpoint]) -> None:
                         probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                     probe.bind(address)
         except OSError as error:
-            raise StartError(_explain(endpoint, error)) from error
+            raise StartError(_explain(endpoint, error, setting)) from error
 
 
-def _explain(endpoint: Endpoint, error: OSError) -> str:
-    reason = _REASONS.get(error.errno or 0, "cannot be used ({}): change ingress.listen")
+def _explain(endpoint: Endpoint, error: OSError, setting: str) -> str:
+    reason = _REASONS.get(error.errno or 0, "cannot be used ({}): change {}")
     said = error.strerror or str(error)
-    return f"port {endpoint.port} on {endpoint.host} {reason.format(said[:1].lower() + said[1:])}"
+    shown = reason.format(said[:1].lower() + said[1:], setting)
+    return f"port {endpoint.port} on {endpoint.host} {shown}"
 
 
 @contextlib.asynccontextmanager

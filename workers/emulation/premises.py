@@ -38,6 +38,9 @@ networks = ["127.0.0.0/8"]
 [reputation]
 enabled = false              # a host sends every few connections away at any pace: nothing to be learnt
 
+[admin]
+enabled = false              # take this out for the dashboard, at http://127.0.0.1:8025/
+
 [checks]
 interval = 0                 # nobody on the real internet knows these sources
 

@@ -21,7 +21,9 @@ def write_config(directory: Path, more: str = "", *, port: int = 0) -> str:
     """Write a configuration that listens on ``port``; return its path."""
     path = directory / "outgate.toml"
     listen = f'listen = ["127.0.0.1:{port}"]'
-    path.write_text(f'[ingress]\nhostname = "gw.example"\n{listen}\n{more}')
+    path.write_text(
+        f'[ingress]\nhostname = "gw.example"\n{listen}\n[admin]\nenabled = false\n{more}'
+    )
     return str(path)
 
 

@@ -1,0 +1,62 @@
+"""The HTTP server: listens, lets so many in at a time, and ends in an orderly way."""
+
+import contextlib
+import socket
+from collections.abc import Sequence
+
+import trio
+
+from relay.net.listen import accept_loop
+from relay.net.stream import Stream
+from workers.admin.http.connection import Application, Connection
+
+_MOST = 200  # connections
+_GRACE = 5.0  # seconds for requests that have begun, when we stop
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\n"
+    b"Connection: close\r\n\r\n"
+)
+
+
+class Server:
+    """Hands requests to an application. ``most``: connections at a time; more hear 503."""
+
+    def __init__(self, application: Application, *, most: int = _MOST) -> None:
+        self._application = application
+        self._most = most
+        self._open: set[Connection] = set()
+
+    async def run(self, listeners: Sequence[socket.socket], stop: trio.Event) -> None:
+        """Serve until ``stop``; then requests that have begun have a few seconds."""
+        async with trio.open_nursery() as connections:
+
+            def take(sock: socket.socket, address: str) -> None:
+                if len(self._open) >= self._most:
+                    _turn_away(sock)
+                else:
+                    connection = Connection(Stream(sock), address, self._application)
+                    self._open.add(connection)
+                    connections.start_soon(self._serve, connection)
+
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(accept_loop, listener, take)
+                await stop.wait()
+                accepting.cancel_scope.cancel()
+            for connection in self._open:
+                connection.is_last = True
+                if connection.idle is not None:
+                    connection.idle.cancel()
+            connections.cancel_scope.deadline = trio.current_time() + _GRACE
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            self._open.discard(connection)
+
+
+def _turn_away(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError), sock:
+        sock.setblocking(False)
+        sock.send(_FULL)
