@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def scrub_corpus(*a: object) -> int:
+    return 0
