@@ -3,10 +3,9 @@
 The event log hands on what it writes anyway; a task of its own publishes that. It is not what mail waits
 for, nor the log: what cannot be told in time is dropped, and that so much was dropped is told.
 
-While nobody listens nothing is published but a *probe*, an octet a second: the store answers a publish
-with how many have heard it. So a listener hears what happens from a second after it has come, and
-nothing of before. In a Cluster that number is about one node: listeners are at the node that the
-channel's name leads to (relay/store/link.py), as publishers are.
+While nobody listens nothing is published: once a second the store is asked whether somebody does. So a
+listener hears what happens from a second after it has come, and nothing of before. In a Cluster every
+master is asked: what is published on one is heard on all, and only its own listeners are counted.
 """
 
 import time
@@ -20,8 +19,7 @@ from relay.events import encode_event
 from relay.store.keys import EVENTS_CHANNEL
 from relay.store.link import Link
 
-PROBE = b"?"
-_PROBES = 1.0  # s between two
+_PROBES = 1.0  # s between two questions whether somebody listens
 _MOST_OCTETS = 4 << 20  # that wait to be published
 _PAUSE = 1.0  # s before another try, when the store does not answer
 _LAST = 1.0  # s, for the last of a process that ends
@@ -74,9 +72,9 @@ class Broadcast:
                 await self._tell()
 
     async def _tell(self) -> bool:
-        """Publish what has gathered, or the probe; False: the store does not answer."""
-        if not self._batches:
-            return await self._publish(PROBE)
+        """Publish what has gathered, or see for whom; False: the store does not answer."""
+        if not self._listening:
+            return await self._look()
         while self._batches:
             lines = self._batches.popleft()
             self._octets -= len(lines)
@@ -92,10 +90,17 @@ class Broadcast:
         except (StoreUnavailable, StoreError):
             # Perhaps it was heard. Twice would be worse: who listens may be counting.
             self._dropped += dropped
-            if lines != PROBE:
-                self._drop(lines)
+            self._drop(lines)
             return False
-        self._listening = heard > 0
+        return heard > 0 or await self._look()
+
+    async def _look(self) -> bool:
+        """See whether somebody listens, on any node; False: the store does not answer."""
+        try:
+            found = await self._link.call_each("PUBSUB", "NUMSUB", EVENTS_CHANNEL)
+        except (StoreUnavailable, StoreError):
+            return False
+        self._listening = any(int(reply[1]) for _, reply in found)
         if not self._listening:
             self._batches.clear()
             self._octets = 0
@@ -103,8 +108,3 @@ class Broadcast:
 
     def _make_gap(self) -> bytes:
         return encode_event({"time": time.time(), "event": "dropped", "count": self._dropped})
-
-
-async def publish(link: Link, lines: bytes) -> None:
-    """Tell listeners of events that no log's task publishes: an operator's. Raises as the link does."""
-    await link.call("PUBLISH", EVENTS_CHANNEL, lines)

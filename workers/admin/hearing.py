@@ -16,7 +16,6 @@ import msgspec
 import trio
 
 from relay.events import decode_event
-from relay.store.broadcast import PROBE
 from relay.store.keys import EVENTS_CHANNEL
 from relay.store.link import Bell
 
@@ -24,7 +23,6 @@ Event = dict[str, Any]
 Batch = list[Event]
 
 _BATCHES = 64  # that wait for one listener; they are the same objects for all
-_PROBE = PROBE.decode()
 _log = logging.getLogger("outgate.admin")
 
 
@@ -59,7 +57,7 @@ class Hearing:
         """``url``: of the store. Raises ValueError for a bad one."""
         self._bell = Bell(url, EVENTS_CHANNEL, self._hear, lost=self._lose)
         self._listeners: set[_Listener] = set()
-        self._since = 0.0  # when we heard something last, a probe included
+        self._since = 0.0  # when we heard something last
         self._said = False  # that nothing is heard
         self.trouble = "not connected yet"  # why nothing is heard, "" when all is well
 
@@ -93,7 +91,7 @@ class Hearing:
             self.trouble, self._said = "", False
             # Nobody was told of us yet: publishers see it within a second.
             self._put([_make_gap(since=self._since or now)])
-        elif text != _PROBE and self._listeners and (batch := _decode(text)):
+        elif self._listeners and (batch := _decode(text)):
             self._put(batch)
         self._since = now
 

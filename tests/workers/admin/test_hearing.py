@@ -8,7 +8,6 @@ import pytest
 import trio
 
 from relay.events import encode_event
-from relay.store.broadcast import PROBE, publish
 from relay.store.keys import EVENTS_CHANNEL
 from relay.store.link import Link
 from tests.kit.redis import Server, open_server
@@ -23,6 +22,10 @@ def own_server() -> Iterator[Server]:
     """A server that the test may kill."""
     with open_server() as server:
         yield server
+
+
+async def publish(link: Link, lines: bytes) -> None:
+    await link.call("PUBLISH", EVENTS_CHANNEL, lines)
 
 
 @asynccontextmanager
@@ -53,7 +56,6 @@ async def test_all_who_listen_hear_the_same(link: Link, server: Server) -> None:
         hearing.open() as one,
         hearing.open() as two,
     ):
-        await publish(link, PROBE)
         await publish(link, b"\n".join(map(encode_event, events)))
 
         assert await receive(one) == events
