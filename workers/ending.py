@@ -392,15 +392,19 @@ def _count(result: _Result) -> None:
     attempt, delivery = result.attempt, result.claim.delivery
     if not attempt.address:
         return
-    found = {outcome.disposition for _, outcome in result.pairs}
+    delivered, deferred = Disposition.DELIVERED, Disposition.DEFERRED
+    taken, put_off = 0, False  # a loop: enumerations are slow to hash
+    for _, outcome in result.pairs:
+        taken += outcome.disposition is delivered
+        put_off = put_off or outcome.disposition is deferred
     if result.unknown:
         word = "unknown"
-    elif Disposition.DEFERRED in found and not result.expired:
+    elif put_off and not result.expired:
         word = "deferred"
     else:
-        word = "delivered" if found == {Disposition.DELIVERED} else "bounced"
+        word = "delivered" if taken == len(result.pairs) else "bounced"
     COUNTERS.add("attempts", (attempt.site, attempt.source, word))
-    if Disposition.DELIVERED in found:
+    if taken:
         COUNTERS.add("message_bytes", ("out",), delivery.size)
         if not delivery.notice:
             # Two hosts' clocks; a message is not delivered before it came.
