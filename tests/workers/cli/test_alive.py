@@ -106,9 +106,9 @@ async def test_a_worker_is_there_when_it_has_told_how_it_is(
     config_file.write_text(f'store.url = "{server.url}"')
 
     alone = await ask(config_file, "worker")
-    await Pusher(store.link, "ingress", lambda: 0, counters=Counters()).push()
+    await Pusher(store.link, "ingress", dict, counters=Counters()).push()
     beside = await ask(config_file, "worker")
-    await Pusher(store.link, "worker", lambda: 0, counters=Counters()).push()
+    await Pusher(store.link, "worker", dict, counters=Counters()).push()
     there = await ask(config_file, "worker")
 
     assert (alone.status, beside.status, there.status) == (1, 1, 0)
@@ -121,7 +121,7 @@ async def test_a_worker_on_another_host_is_not_ours(
     config_file.write_text(f'store.url = "{server.url}"')
     with monkeypatch.context() as patch:
         patch.setattr(platform, "node", lambda: "elsewhere")
-        await Pusher(link, "worker", lambda: 0, counters=Counters()).push()
+        await Pusher(link, "worker", dict, counters=Counters()).push()
 
     assert (await ask(config_file, "worker")).status == 1
 
@@ -137,7 +137,7 @@ async def test_a_worker_is_not_blamed_for_the_store(config_file: Path) -> None:
 
 @pytest.mark.slow
 async def test_a_whole_gateway(tmp_path: Path) -> None:
-    with Gateway({}, tables="[admin]\nenabled = false") as gateway:
+    with Gateway({}) as gateway:
         with trio.fail_after(30):
             while (await ask(gateway.config, "worker")).status:  # noqa: ASYNC110
                 await trio.sleep(0.2)
