@@ -1,5 +1,6 @@
 """Hearing events: whole, in order, for several who listen; gaps are told."""
 
+import smtplib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,10 +8,14 @@ from typing import Any
 import pytest
 import trio
 
+from relay.config import load
 from relay.events import encode_event
+from relay.store.embedded import find_url
 from relay.store.keys import EVENTS_CHANNEL
 from relay.store.link import Link
+from tests.kit.gateway import Gateway
 from tests.kit.redis import Server, open_server
+from tests.kit.sink import Sink, find_obstacle
 from workers.admin import hearing as module
 from workers.admin.hearing import Hearing
 
@@ -115,3 +120,37 @@ async def test_who_does_not_listen_any_more_is_forgotten(link: Link, server: Ser
         assert not hearing._listeners
         with pytest.raises(trio.ClosedResourceError):
             await channel.receive()
+
+
+# -- a whole gateway ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    if obstacle := find_obstacle():
+        pytest.skip(obstacle)
+    with Sink() as sink, Gateway({"y.test": sink.port}) as running:
+        yield running
+
+
+@pytest.mark.slow
+async def test_what_happens_to_a_message_is_heard_while_it_happens(gateway: Gateway) -> None:
+    """From two processes; a listener that has just come is told from a second later on."""
+    told: dict[str, list[str]] = {}
+    hearing = Hearing(find_url(load(str(gateway.config))))
+    async with trio.open_nursery() as nursery, hearing.open() as channel:
+        nursery.start_soon(hearing.run)
+        with trio.fail_after(60):
+            while ["accepted", "delivered"] not in told.values():
+                await trio.to_thread.run_sync(send, gateway)
+                with trio.move_on_after(0.5):
+                    while True:
+                        for event in await channel.receive():
+                            if "id" in event:
+                                told.setdefault(event["id"], []).append(event["event"])
+        nursery.cancel_scope.cancel()
+
+
+def send(gateway: Gateway) -> None:
+    with smtplib.SMTP("127.0.0.1", gateway.port, timeout=30) as session:
+        session.sendmail("a@acme.example", ["b@y.test"], b"Subject: x\r\n\r\nhello\r\n")
