@@ -10,6 +10,7 @@ OutgateError
 ├── MemoryFull             this process holds as many octets of messages as it may
 ├── ArchiveUnavailable     the archive could not take a message, or could not be read
 ├── ArchiveDamaged         what the archive holds is not what was written
+├── RecordsUnavailable     what the admin service has written down cannot be read or written
 └── NetworkError           a connection could not be made or used
     ├── SourceUnusable     our own address could not be bound (blame: source)
     ├── HostUnreachable    the far side could not be reached (blame: host)
@@ -75,6 +76,10 @@ class ArchiveUnavailable(OutgateError):
 
 class ArchiveDamaged(OutgateError):
     """What the archive holds under a name is not what was written there, or no key of ours opens it."""
+
+
+class RecordsUnavailable(OutgateError):
+    """What the admin service has written down cannot be read or written, or not in time: why."""
 
 
 class NetworkError(OutgateError):
