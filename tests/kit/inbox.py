@@ -38,11 +38,18 @@ class Inbox:
         self.clients: Counter[str] = Counter()  # messages by the address they came from
         self.pause = pause
         self.waiting = 0  # dots without an answer
+        self.lines = 0  # of content, about: threads may miscount
         self._lock = threading.Lock()
         self._server = _Server((address, port), _Connection)
         self._server.inbox = self
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    def begin(self, client: str) -> None:
+        """A client has connected."""
+
+    def end(self, client: str) -> None:
+        """It is about to hear the answer to QUIT, or has gone: it may connect again."""
 
     def take(self, client: str, content: bytes, recipients: list[bytes]) -> None:
         """Take a message; returns when it may be answered."""
@@ -65,6 +72,10 @@ class Inbox:
                 return False
             time.sleep(0.01)
         return True
+
+    def hang_up(self) -> None:
+        """End every connection, as it is."""
+        self._server.hang_up()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -112,6 +123,17 @@ class _Connection(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
+        client = self.client_address[0]
+        self.server.inbox.begin(client)
+        try:
+            quits = self._converse()
+        finally:
+            self.server.inbox.end(client)
+        if quits:
+            self._say(b"221 bye")
+
+    def _converse(self) -> bool:
+        """Serve the client; True when it says QUIT."""
         recipients: list[bytes] = []
         self._say(b"220 inbox.test ESMTP")
         while line := self.rfile.readline():
@@ -125,16 +147,16 @@ class _Connection(socketserver.StreamRequestHandler):
                 self._say(b"354 go on")
                 content = self._read_content()
                 if content is None:
-                    return
+                    return False
                 self.server.inbox.take(self.client_address[0], content, recipients)
                 recipients = []
                 self._say(b"250 2.0.0 taken")
             elif verb == b"QUIT":
-                self._say(b"221 bye")
-                return
+                return True
             else:
                 recipients = [] if verb in (b"MAIL", b"RSET") else recipients
                 self._say(b"250 2.0.0 ok")
+        return False
 
     def _say(self, reply: bytes) -> None:
         self.wfile.write(reply + b"\r\n")
@@ -146,4 +168,5 @@ class _Connection(socketserver.StreamRequestHandler):
             if not line:
                 return None
             lines.append(line)
+            self.server.inbox.lines += 1
         return b"".join(lines)

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from relay.events import decode_event
-from relay.store.keys import SHARDS, make_key
 from tests.kit.alive import is_alive
 from tests.kit.audit import assert_sound
 from tests.kit.family import find_family, find_role, wait_for_role
@@ -22,6 +20,7 @@ from tests.kit.gateway import Gateway
 from tests.kit.inbox import Inbox
 from tests.kit.load import Load
 from tests.kit.ports import find_free_port
+from tests.kit.promises import check_promises
 
 pytestmark = pytest.mark.slow
 
@@ -50,15 +49,6 @@ def open_client(gateway: Gateway) -> redis.Redis:
     return redis.Redis.from_url(connection["url"])
 
 
-def read_story(client: redis.Redis, message_id: str) -> list[str]:
-    """Return the names of everything that happened to a message."""
-    return [
-        str(decode_event(line)["event"])
-        for shard in range(SHARDS)
-        for line in (client.get(make_key(shard, "story", message_id)) or b"").splitlines()
-    ]
-
-
 def wait_for_traffic(load: Load, inbox: Inbox) -> None:
     """Wait until everything works again: who kills what is dead already proves nothing."""
     accepted, arrived = len(load.accepted) + 20, len(inbox.arrived) + 20
@@ -85,25 +75,9 @@ def test_nothing_is_lost(inbox: Inbox, chance: random.Random) -> None:
         assert ledger.bounced == 0
         with open_client(gateway) as client:
             assert_sound(client, leftover=True)
-            stories = {
-                mark: read_story(client, message_id)
-                for mark, (message_id, _) in load.accepted.items()
-                if any(inbox.arrived[mark, domain] > 1 for domain in DOMAINS)
-            }
-
-    promised = {(mark, d) for mark, (_, domains) in load.accepted.items() for d in domains}
-    assert len(promised) > 200, "too little was going on for the test to mean anything"
-    lost = [one for one in promised if not inbox.arrived[one]]
-    assert not lost, (lost, said)
-    # What got no 250 may have arrived; nothing else may.
-    assert {mark for mark, _ in inbox.arrived} <= load.accepted.keys() | load.unknown
-    assert len(promised) <= ledger.accepted <= len(promised) + 2 * len(load.unknown)
-    # Twice: only what was between the dot and its answer when a worker died, and known to be.
-    for mark, story in stories.items():
-        assert "unknown" in story, (mark, story, said)
-    twice = sum(count - 1 for count in inbox.arrived.values())
-    assert twice <= ledger.unknown
-    print(f"{len(promised)} promised, {twice} twice, {ledger.unknown} of unknown outcome")  # noqa: T201
+            kept = check_promises(client, [load], inbox.arrived, ledger)
+    assert kept.promised > 200, "too little was going on for the test to mean anything"
+    print(kept)  # noqa: T201
 
 
 def test_nothing_is_left_of_a_supervisor_that_was_killed() -> None:

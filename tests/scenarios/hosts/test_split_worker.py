@@ -1,0 +1,62 @@
+"""A worker is cut off from the store for longer than its leases, and not from the hosts it sends to.
+
+The classic split: for the others it is dead, and it may still do harm. It must send nothing that it
+cannot record, and settle nothing that was passed on.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.kit.estate import CLAIM, DOMAINS, MX, PORT, TIMEOUT, WORKERS, open_estate
+
+pytestmark = pytest.mark.slow
+
+CONNECTIONS = 3  # fewer than would like to
+SITE = f"""
+[[site]]
+name = "small"
+domains = ["small.test"]
+connections = {CONNECTIONS}
+"""
+AWAY = 2 * CLAIM + 2.0
+TAKEN_OVER = 1.5 * CLAIM + 4.0
+BACK = 12.0  # until it sends again
+
+
+@pytest.mark.parametrize("how", ["cut", "deafen"])
+def test_a_worker_without_the_store(
+    tmp_path: Path, how: str, record_property: Callable[[str, object], None]
+) -> None:
+    routes = {"small.test": f"{MX[2]}:{PORT}"}
+    with open_estate(tmp_path, site=SITE, routes=routes) as estate:
+        small, domains = estate.mailrooms[2], ["small.test", DOMAINS[0], "small.test", DOMAINS[1]]
+        with estate.send(domains=domains, pause=0.04) as loads:
+            estate.wait_for_traffic(loads)
+            estate.hold("w1")
+            getattr(estate["w1"], how)("store")
+            began, began_at = time.time(), time.monotonic()
+            estate.wait(lambda: not estate.list_attempts("w1"), "not taken over", seconds=30)
+            time.sleep(max(0.0, began_at + AWAY - time.monotonic()))
+            in_the_dark = [when for when in estate.find_dots("w1") if when > began_at + 2 * TIMEOUT]
+            estate.release()  # now it hears its 250s, and can tell nobody
+            time.sleep(TIMEOUT)
+            estate["w1"].mend("store")
+            mended = time.monotonic()
+            sent = estate.count_dots("w1")
+            estate.wait(lambda: estate.count_dots("w1") > sent, "it does not come back")
+            back = time.monotonic() - mended
+            estate.wait_for_traffic(loads)
+        kept = estate.finish(loads)
+        events = estate.read_events("unknown", "reclaimed")
+    took = events[-1]["time"] - began
+    print(f"taken over after {took:.1f} s; back after {back:.1f} s; {kept}")  # noqa: T201
+    record_property("takeover_s", round(took, 2))
+    record_property("back_s", round(back, 2))
+    assert not in_the_dark, "it went on sending what it could not record"
+    assert took <= TAKEN_OVER
+    assert back <= BACK
+    # Its leases have ended, and its sessions may not have: as many as it had, and no more.
+    assert small.most <= CONNECTIONS + len(WORKERS["w1"])
