@@ -29,6 +29,7 @@ from relay.config import Config
 from relay.counters import HISTOGRAMS, LABELS, OTHER, SUM, TENANTS
 from relay.errors import OutgateError
 from relay.store.counters import SOURCE, Books, Counted
+from relay.store.link import Link
 from relay.store.queue import Store
 from relay.store.standing import Standing, Standings
 from relay.store.suspension import Suspension, Suspensions
@@ -70,6 +71,7 @@ class _Look:
     counted: Counted
     processes: Processes
     standings: list[Standing]
+    replicas: int
     now: float
     sites: list[str] = field(default_factory=list)
 
@@ -121,6 +123,7 @@ class Metrics:
             counted,
             await self._books.read_gauges(),
             [one for one in found.values() if one.source in ours],
+            await _count_replicas(store.link),
             now,
             sites,
         )
@@ -146,7 +149,7 @@ class Metrics:
         yield from _tell_sources(look, self._config)
         yield from _tell_standings(look.standings, look.now)
         yield from _tell_operations(look, self._config)
-        yield from _tell_store(look.status)
+        yield from _tell_store(look, self._config)
         yield from _tell_processes(look.processes)
         for name, labels in LABELS.items():
             yield self._count(name, labels, look.counted)
@@ -303,8 +306,20 @@ def _tell_operations(look: _Look, config: Config) -> Iterator[Metric]:
     yield family
 
 
-def _tell_store(status: dict[str, Any]) -> Iterator[Metric]:
-    store = status["store"]
+async def _count_replicas(link: Link) -> int:
+    """Return how many replicas follow; of several masters the one that has fewest counts."""
+    found = await link.call_each("INFO", "replication")
+    counts = (
+        int(line.partition(b":")[2])
+        for _, info in found
+        for line in info.splitlines()
+        if line.startswith(b"connected_slaves:")
+    )
+    return min(counts, default=0)
+
+
+def _tell_store(look: _Look, config: Config) -> Iterator[Metric]:
+    store = look.status["store"]
     yield _single("store_memory_bytes", "Memory that the store uses.", store["memory"])
     yield _single(
         "store_memory_limit_bytes", "Memory that it may use; 0: as much as there is.",
@@ -313,6 +328,13 @@ def _tell_store(status: dict[str, Any]) -> Iterator[Metric]:
     yield _single(
         "store_durable", "Whether what it acknowledges outlives a crash.",
         int(not store["weaknesses"]),
+    )  # fmt: skip
+    yield _single(
+        "store_replicas", "Replicas that follow a master, where fewest do.", look.replicas
+    )
+    yield _single(
+        "store_replicas_wanted", "Replicas that must have what is acknowledged (store.replicas).",
+        config.store.replicas,
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from relay.store.suspension import Suspension, Suspensions
 from tests.kit.gateway import Gateway
 from tests.kit.messages import EVENT, make_delivery
 from tests.kit.pairs import write_pair
+from tests.kit.ports import find_free_port
 from tests.kit.redis import open_server
 from tests.kit.sink import Sink, find_obstacle
 from workers.admin.metrics import SITES, Metrics
@@ -61,6 +62,8 @@ NAMES = {
     "outgate_store_memory_bytes": set(),
     "outgate_store_memory_limit_bytes": set(),
     "outgate_store_durable": set(),
+    "outgate_store_replicas": set(),
+    "outgate_store_replicas_wanted": set(),
     "outgate_workers": set(),
     "outgate_events_dropped_total": set(),
     "outgate_build_info": {"version"},
@@ -119,6 +122,8 @@ async def test_an_empty_store_says_so(metrics: Metrics) -> None:
 
     assert found.find("outgate_store_up") == 1
     assert found.find("outgate_store_durable") == 1
+    assert found.find("outgate_store_replicas") == 0
+    assert found.find("outgate_store_replicas_wanted") == 0
     assert found.find("outgate_queues") == 0
     assert found.find("outgate_events_dropped_total") == 0
     assert found.find("outgate_source_up") == 0
@@ -252,6 +257,17 @@ async def test_without_a_store_the_rest_is_told(config: Config, tmp_path: Path) 
     assert found.find("outgate_store_up") == 0
     assert found.find("outgate_build_info") == 1
     assert "outgate_queues" not in found.families
+
+
+async def test_replicas_are_counted(config: Config) -> None:
+    port = find_free_port()
+    with open_server(port=str(port)) as server, open_server(replicaof=f"127.0.0.1 {port}"):
+        link = Link(server.url, timeout=10)
+        metrics = Metrics(Store(link, config), config)
+        with trio.fail_after(30):
+            while not Read(await metrics.render()).find("outgate_store_replicas"):  # noqa: ASYNC110
+                await trio.sleep(0.1)
+        await link.aclose()
 
 
 async def test_a_store_that_hangs_does_not_hold_it_up(
