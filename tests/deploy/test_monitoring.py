@@ -129,8 +129,7 @@ def test_each_entry_says_how_urgent_it_is_where_to_look_and_what_to_do(alert: st
     assert "\n- Do: " in entry
 
 
-_DOCUMENTS = [path for path in (_DEPLOY / "RUNBOOK.md", _DEPLOY / "README.md") if path.exists()]
-_WORDS = {"up", "run"}
+_DOCUMENTS = (_DEPLOY / "RUNBOOK.md", _DEPLOY / "README.md")
 
 
 def list_commands(text: str) -> list[str]:
@@ -163,6 +162,24 @@ def test_commands_that_are_shown_are_understood(command: str) -> None:
 
 def test_there_are_commands() -> None:
     assert len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_are_there(document: Path) -> None:
+    text = document.read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#:]+)\)", text) if "://" not in link]
+    folders = re.findall(r"apply -k (\S+)|\bsh (\S+\.sh)", text)
+    named = [f"../{one}" for pair in folders for one in pair if one]
+
+    assert [one for one in [*links, *named] if not (document.parent / one).exists()] == []
+
+
+def test_overlays_that_the_document_lists_are_those_there_are() -> None:
+    text = (_DEPLOY / "README.md").read_text("utf-8")
+    table = text.partition("| overlay |")[2].partition("\n\n")[0]
+    overlays = {path.name for path in (_DEPLOY / "kubernetes/overlays").iterdir()}
+
+    assert set(re.findall(r"^\| `([a-z-]+)`", table, re.MULTILINE)) == overlays | {"base"}
 
 
 # -- Grafana
