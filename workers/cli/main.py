@@ -57,6 +57,17 @@ _COMMANDS = {
         prints_state=True,
         config_help="the providers, a TOML file of their own (default: some that come with it)",
     ),
+    "replay": _Command(
+        "send a corpus of real messages to a server, or write it without what is personal",
+        (
+            "outgate replay corpus/ --to 127.0.0.1:2525",
+            "outgate replay march.tar.zst --to gate.example.net:25 --as-recorded --factor 10",
+            "outgate replay box.mbox --to 127.0.0.1:2525 --rate 100/s --state run.journal --report run.html",
+            "outgate replay corpus/ --scrub clean.tar.zst",
+        ),
+        prints_state=True,
+        config_help="the configuration; of it, [dns] looks up --to (default: $OUTGATE_CONFIG, else the defaults)",
+    ),
     "up": _Command(
         "run ingress, workers and, without a [store] url, the store; in the foreground",
         ("outgate up -c outgate.toml",),

@@ -179,7 +179,9 @@ def run(arguments: argparse.Namespace) -> int:
     reading = Reading(arguments.paths, arguments.mbox, arguments.max_message)
     console = Console(stderr=True, highlight=False)
     if arguments.scrub is not None:
-        return scrub_corpus(reading, arguments.scrub, arguments.scrub_key_file, console)
+        return scrub_corpus(
+            reading, arguments.scrub, arguments.scrub_key_file, console, arguments.count
+        )
     _check(arguments)
     config = load(arguments.config)
     journal = Journal(arguments.state) if arguments.state is not None else None

@@ -8,15 +8,15 @@ import contextlib
 import gzip
 import io
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from relay.errors import OutgateError, StartError
+from relay.errors import OutgateError
 from relay.mime import tarred, unpack
+from workers.replay.zstandard import load_zstd
 
 _ZSTD, _GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 _BLOCK = 512
@@ -80,18 +80,11 @@ class Opened:
 
 
 def _open_zstd(path: Path, file: IO[bytes]) -> _Readable:
-    try:
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-        else:
-            from backports import zstd
-    except ImportError:
-        raise StartError(
-            f"{path}: Zstandard needs a library that is not installed: "
-            "pip install 'outgate[replay]', or unpack it with `zstd -d`"
-        ) from None
-    limit: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW}
-    return zstd.ZstdFile(file, options=limit)
+    zstd = load_zstd(path)
+    inner: _Readable = zstd.ZstdFile(
+        file, options={zstd.DecompressionParameter.window_log_max: _WINDOW}
+    )
+    return inner
 
 
 class _Measured:
