@@ -122,8 +122,9 @@ function draw() {
 function findState() {
   const kinds = Object.values(poll.troubles).map((trouble) => trouble.kind);
   for (const kind of ["token", "store"]) if (kinds.includes(kind)) return kind;
-  // One question that took too long is no sign that nobody is there.
-  if (kinds.length === poll.wanted.size && kinds.every((kind) => kind === "away")) return "away";
+  // Another question that took too long is no sign that nobody is there.
+  const [leading] = poll.wanted.keys();
+  if (poll.troubles[leading]?.kind === "away") return "away";
   return Object.keys(poll.times).length > 0 ? "live" : "waiting";
 }
 

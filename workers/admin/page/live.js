@@ -9,7 +9,8 @@ const MOST = 1000; // events between two looks; more nobody can read
 const SHARE = 4; // an answer that took a second is asked for again after so many
 
 /**
- * Asks for several things, each at its own interval, as long as the page is looked at.
+ * Asks for several things, each at its own interval, as long as the page is looked at. The first of them
+ * says whether anybody is there.
  *
  * `wanted`: [{ name, path, every (s) }]; a `path` of null is not asked for. `data`, `troubles` and `times`
  * hold, by name, the last answer, why there is none, and when the last one came (ms).
@@ -44,6 +45,12 @@ export class Poll {
     for (const name of this.wanted.keys()) this.ask(name);
   }
 
+  /** Somebody answers again: the others need not wait for their time. */
+  recover(name) {
+    delete this.troubles[name];
+    for (const other of Object.keys(this.troubles)) this.ask(other);
+  }
+
   stop() {
     this.stopping.abort();
     document.removeEventListener("visibilitychange", this.seen);
@@ -60,7 +67,7 @@ export class Poll {
       if (this.wanted.get(name).path !== path) return; // somebody has turned meanwhile
       this.data[name] = answer;
       this.times[name] = Date.now();
-      delete this.troubles[name];
+      if (this.troubles[name]) this.recover(name);
     } catch (trouble) {
       if (this.stopping.signal.aborted || this.wanted.get(name).path !== path) return;
       this.troubles[name] = trouble;
