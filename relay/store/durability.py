@@ -75,6 +75,12 @@ def _judge(replicas: int, there: int, least: int, lag: int) -> Iterator[str]:
             "nothing can be acknowledged until there are"
         )
     if replicas:
+        if replicas < there:
+            yield (
+                f"what {replicas} of {there} replicas have is acknowledged: nothing is lost when a "
+                "master dies; of one that is cut off together with a replica, and in a fail-over "
+                f"that is asked for, it can be (store.replicas = {there}: never, but none may be away)"
+            )
         if not least:
             yield (
                 "min-replicas-to-write is 0: a master that was cut off goes on changing what nobody "

@@ -108,6 +108,16 @@ class Cluster:
                     return next(server for server in self.servers if server.port == master[1])
         raise AssertionError(f"slot {slot} is nowhere")
 
+    def find_replica(self, master: Server) -> Server:
+        """Return a replica of a master."""
+        for server in self.servers:
+            if server is not master and server.process is not None:
+                with server.client() as client:
+                    role = client.role()
+                if role[0] == b"slave" and role[2] == master.port:
+                    return server
+        raise AssertionError("it has no replica")
+
     def wait_for_failover(self, old: Server, slot: int) -> Server:
         """Wait until somebody else has a slot; return who."""
         wait_until(
