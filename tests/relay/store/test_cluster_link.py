@@ -116,12 +116,12 @@ async def test_bell_hears_what_any_master_says(cluster: Cluster, link: ClusterLi
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Bell(cluster.url, WAKE_CHANNEL, heard.append).run)
         with trio.fail_after(10):
-            while "" not in heard:
+            while "" not in heard:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             for server in cluster.servers:
                 with server.client() as client:
                     client.publish(WAKE_CHANNEL, str(server.port))
-            while len(heard) < 1 + len(cluster.servers):
+            while len(heard) < 1 + len(cluster.servers):  # noqa: ASYNC110
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
 

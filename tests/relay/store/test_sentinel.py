@@ -158,7 +158,7 @@ async def test_bell_leaves_a_master_that_hangs(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Bell(watched.url, WAKE_CHANNEL, heard.append).run)
         with trio.fail_after(40):
-            while "" not in heard:
+            while "" not in heard:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             await trio.sleep(1)
             assert heard == [""]  # silence is no reason to leave who answers
