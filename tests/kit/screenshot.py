@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tests.kit.browser import Browser, find_obstacle
 from tests.kit.gateway import Gateway
+from tests.kit.inbox import Inbox
 from tests.kit.load import Load
 from tests.kit.ports import find_free_port
 
@@ -49,6 +50,9 @@ warmup = "default"
 [pool.news]
 d = 3
 e = 1
+[[site]]
+name = "gone.test"
+domains = ["gone.test"]
 """
 
 
@@ -72,6 +76,7 @@ def open_providers() -> Iterator[str]:
         text = _PROVIDERS.read_text("utf-8")
         file.write_text(re.sub(r"127\.0\.0\.1:26\d\d", _find_place, text))
         command = [sys.executable, "-m", "workers.cli", "emulate", "-c", str(file), "--json"]
+        command += ["--every", "1h"]  # one line; nobody reads more of them
         with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             try:
@@ -91,8 +96,9 @@ def take(file: Path, seconds: float, *, dark: bool = False) -> None:
     port = find_free_port()
     with (
         open_providers() as routes,
+        Inbox() as ours,  # where notices go
         Gateway(
-            {"gone.test": find_free_port()},
+            {"gone.test": find_free_port(), "*.example": ours.port},
             delivery='processes = 1\nretry = ["30s", "2m", "10m"]',
             admin=f'listen = ["127.0.0.1:{port}"]',
             tables=_TABLES + routes,

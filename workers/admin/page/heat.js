@@ -83,7 +83,7 @@ function draw(cell, source, site) {
       vars: { "--score": cell.known ? String(Math.round(cell.score * 100)) : "50" },
     },
     h("b", null, score),
-    h("span", null, sign ?? (cell.pace === null ? "no limit" : pace(cell.pace))),
+    h("span", null, sign ?? (cell.pace === null ? "not slowed" : pace(cell.pace))),
     cell.warmup ? h("i", { class: "warm", vars: { "--used": `${used(cell.warmup)}%` } }) : null,
   );
 }

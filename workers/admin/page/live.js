@@ -12,8 +12,7 @@ const SHARE = 4; // an answer that took a second is asked for again after so man
  * Asks for several things, each at its own interval, as long as the page is looked at. The first of them
  * says whether anybody is there.
  *
- * `wanted`: [{ name, path, every (s) }]; a `path` of null is not asked for. `data`, `troubles` and `times`
- * hold, by name, the last answer, why there is none, and when the last one came (ms).
+ * `wanted`: [{ name, path, every (s) }]. `data`, `troubles` and `times` hold, by name, the last answer, why there is none, and when the last one came (ms).
  */
 export class Poll {
   constructor(wanted, onchange) {
@@ -23,21 +22,13 @@ export class Poll {
     this.times = {};
     this.onchange = onchange;
     this.timers = new Map();
+    this.turns = new Map(); // how often each was asked for
     this.stopping = new AbortController();
     this.seen = () => {
       if (!document.hidden) this.askAll();
     };
     document.addEventListener("visibilitychange", this.seen);
     this.askAll();
-  }
-
-  /** Ask for something else under a name from now on, and at once. */
-  turn(name, path) {
-    const one = this.wanted.get(name);
-    if (one.path === path) return;
-    one.path = path;
-    delete this.data[name];
-    this.ask(name);
   }
 
   /** Ask for everything at once. */
@@ -60,23 +51,25 @@ export class Poll {
   async ask(name) {
     clearTimeout(this.timers.get(name));
     const { path, every } = this.wanted.get(name);
-    if (path === null || document.hidden || this.stopping.signal.aborted) return;
+    if (document.hidden || this.stopping.signal.aborted) return;
+    // Who asks anew meanwhile has the last word: there is one chain of questions for each name.
+    const turn = (this.turns.get(name) ?? 0) + 1;
+    this.turns.set(name, turn);
+    const isOver = () => this.stopping.signal.aborted || this.turns.get(name) !== turn;
     const began = performance.now();
     try {
       const answer = await get(path, this.stopping.signal);
-      if (this.wanted.get(name).path !== path) return; // somebody has turned meanwhile
+      if (isOver()) return;
       this.data[name] = answer;
       this.times[name] = Date.now();
       if (this.troubles[name]) this.recover(name);
     } catch (trouble) {
-      if (this.stopping.signal.aborted || this.wanted.get(name).path !== path) return;
+      if (isOver()) return;
       this.troubles[name] = trouble;
     }
     const took = performance.now() - began;
-    const pause = Math.max(
-      every * 1000,
-      this.troubles[name] ? Math.min(SLOWEST, every * 1500) : took * SHARE,
-    );
+    const failed = Math.min(SLOWEST, every * 1500);
+    const pause = Math.max(every * 1000, this.troubles[name] ? failed : took * SHARE);
     this.timers.set(
       name,
       setTimeout(() => this.ask(name), pause),
