@@ -28,8 +28,8 @@ _FREE, _RATIO = 1 << 30, 2_000
 _RECORD = re.compile(rb"([0-9]{1,9}) (path|size|mtime)=([^\n]*)\n")
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+class _Decompressor(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
 
 
 class Damaged(OutgateError):
@@ -69,7 +69,7 @@ class Opened:
     def _decompress(self, path: Path) -> io.BufferedReader:
         magic = self._file.read(4)
         self._file.seek(0)
-        inner: _Readable
+        inner: _Decompressor
         if magic == _ZSTD:
             inner = _open_zstd(path, self._file)
         elif magic.startswith(_GZIP):
@@ -79,9 +79,9 @@ class Opened:
         return io.BufferedReader(_Raw(_Measured(inner, self._file).read), _BUFFER)
 
 
-def _open_zstd(path: Path, file: IO[bytes]) -> _Readable:
+def _open_zstd(path: Path, file: IO[bytes]) -> _Decompressor:
     zstd = load_zstd(path)
-    inner: _Readable = zstd.ZstdFile(
+    inner: _Decompressor = zstd.ZstdFile(
         file, options={zstd.DecompressionParameter.window_log_max: _WINDOW}
     )
     return inner
@@ -90,20 +90,30 @@ def _open_zstd(path: Path, file: IO[bytes]) -> _Readable:
 class _Measured:
     """Reads what is decompressed, as long as it is in proportion to what was compressed."""
 
-    def __init__(self, inner: _Readable, file: IO[bytes]) -> None:
+    def __init__(self, inner: _Decompressor, file: IO[bytes]) -> None:
         self._inner = inner
         self._file = file
         self._out = 0
+        self._problem: Damaged | None = None
 
     def read(self, size: int) -> bytes:
-        try:
-            octets = self._inner.read(size)
-        except (EOFError, OSError, zlib.error) as error:
-            raise Damaged(f"cannot be decompressed: {error}") from error
-        except Exception as error:
-            if type(error).__name__ != "ZstdError":  # of a module that may not be there
-                raise
-            raise Damaged(f"cannot be decompressed: {error}") from error
+        """Return what is there, a block at least; b"" at the end. What is whole comes before Damaged."""
+        octets = b""
+        while self._problem is None and len(octets) < min(size, _BLOCK):
+            try:
+                piece = self._inner.read1(size - len(octets))
+            except (EOFError, OSError, zlib.error) as error:
+                self._problem = Damaged(f"cannot be decompressed: {error}")
+            except Exception as error:
+                if type(error).__name__ != "ZstdError":  # of a module that may not be there
+                    raise
+                self._problem = Damaged(f"cannot be decompressed: {error}")
+            else:
+                if not piece:
+                    break
+                octets += piece
+        if self._problem is not None and not octets:
+            raise self._problem
         self._out += len(octets)
         if self._out > _FREE + _RATIO * self._file.tell():
             raise Damaged(f"decompresses to more than {_RATIO} times its size: a bomb")

@@ -258,7 +258,8 @@ class Run:
             self.tally.retries += 1
             self._nursery.start_soon(self._wait, parcel)
             return
-        self.tally.recipients["failed"] += len(later)
+        if later:
+            self.tally.recipients["failed"] += len(later)
         parcel.why = why or parcel.why
         if parcel.accepted:
             word = "partly" if later or parcel.refused else "accepted"
