@@ -12,7 +12,8 @@ const SHARE = 4; // an answer that took a second is asked for again after so man
  * Asks for several things, each at its own interval, as long as the page is looked at. The first of them
  * says whether anybody is there.
  *
- * `wanted`: [{ name, path, every (s) }]. `data`, `troubles` and `times` hold, by name, the last answer, why there is none, and when the last one came (ms).
+ * `wanted`: [{ name, path, every (s) }]. `data`, `troubles` and `times` hold, by name, the last answer,
+ * why there is none, and when the last one came (ms).
  */
 export class Poll {
   constructor(wanted, onchange) {
