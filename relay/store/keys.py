@@ -72,6 +72,9 @@ queued mail invisible.
     {ogN}:standing:<site>   hash    source -> what is known of it there:  report,      expires
                                     evidence, pace, quarantine, warm-up   reserve
                                     (scripts/gate/_standing.lua), JSON
+    {ogN}:scout:<site>      hash    who tries a higher pace there, for     report       expires
+                                    all (who, since); when one was
+                                    throttled (met), or found more (rose)
     {ogN}:judged            zset    site where a standing says more than  report       trimmed
                                     a score -> ms of the last report
     {ogN}:tenants:<site>    hash    tenant -> how often and until when    report       expires
@@ -167,6 +170,7 @@ SHAPES = {
     "turns": 2,
     "rests": 1,
     "standing": 1,
+    "scout": 1,
     "judged": 0,
     "tenants": 1,
     "share": 1,

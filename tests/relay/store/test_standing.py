@@ -265,7 +265,7 @@ async def test_throttled_again_at_once_it_is_what_goes_through(stage: Stage) -> 
 
 async def test_it_never_falls_below_the_slowest(stage: Stage) -> None:
     for _ in range(30):
-        await stage.hear(throttled=1)
+        await stage.hear(throttled=1, rest=1.0)
         await stage.pass_by(90_000)
         await stage.hear(delivered=1)
 
@@ -349,27 +349,71 @@ async def run_receiver(stage: Stage, limit: float, burst: float, seconds: float)
             bad = granted - good
             taken, throttled = taken + good, throttled + bad
             await stage.hear(delivered=good, throttled=bad)
-        await stage.pass_by(0.9)
-        passed += 0.9
-        left = min(burst, left + 0.9 * limit)
+        await stage.pass_by(0.4)
+        passed += 0.4
+        left = min(burst, left + 0.4 * limit)
     return taken, throttled
 
 
 async def test_a_limit_is_found_kept_and_found_again(stage: Stage) -> None:
     """Found within minutes, then few are throttled; found again when it has halved, or doubled."""
-    await run_receiver(stage, 4, 20, 1800)
-    taken, throttled = await run_receiver(stage, 4, 20, 3600)
-    assert taken > 0.8 * 4 * 3600
+    await run_receiver(stage, 4, 20, 900)
+    taken, throttled = await run_receiver(stage, 4, 20, 1200)
+    assert taken > 0.7 * 4 * 1200
     assert throttled < 0.005 * taken
 
-    await run_receiver(stage, 2, 20, 900)
-    taken, throttled = await run_receiver(stage, 2, 20, 1800)
-    assert taken > 0.75 * 2 * 1800
+    await run_receiver(stage, 2, 20, 600)
+    taken, throttled = await run_receiver(stage, 2, 20, 900)
+    assert taken > 0.75 * 2 * 900
     assert throttled < 0.005 * taken
 
-    await run_receiver(stage, 4, 20, 1800)
-    taken, _ = await run_receiver(stage, 4, 20, 1800)
-    assert taken > 0.7 * 4 * 1800
+    await run_receiver(stage, 4, 20, 1500)
+    taken, _ = await run_receiver(stage, 4, 20, 900)
+    assert taken > 0.7 * 4 * 900
+
+
+async def run_by_chance(stage: Stage, refuses: Callable[[int], bool], seconds: float) -> list[Change]:
+    """Send to a host that refuses messages by their number, whatever the pace, up to 20 a second."""
+    number, passed = 0, 0.0
+    changes: list[Change] = []
+    while passed < seconds:
+        granted = await stage.count(room=10)
+        if granted:
+            bad = sum(refuses(number + place) for place in range(granted))
+            number += granted
+            changes += await stage.hear(delivered=granted - bad, throttled=bad)
+        await stage.pass_by(0.5)
+        passed += 0.5
+    return changes
+
+
+async def test_a_host_that_refuses_at_any_pace_is_not_crawled_to(stage: Stage) -> None:
+    """One in ten, whatever the pace: to be silent for a minute each time gains nothing."""
+    await run_steadily(stage, 60, 20)
+    changes = await run_by_chance(stage, lambda number: number % 10 == 9, 900)
+    assert "at any pace" in changes[-1].why
+    assert (await stage.see()).pace is None
+
+    assert not await run_by_chance(stage, lambda number: number % 10 == 9, 300)
+
+
+async def test_what_is_refused_more_and_more_was_about_us_after_all(stage: Stage) -> None:
+    await run_steadily(stage, 60, 20)
+    await run_by_chance(stage, lambda number: number % 10 == 9, 900)
+    assert (await stage.see()).pace is None
+
+    changes = await run_by_chance(stage, lambda number: number % 3 != 0, 60)
+    assert changes[0].kind == "slowed"
+
+
+async def test_what_asks_for_a_wait_is_taken_at_its_word(stage: Stage) -> None:
+    """However often it comes, and however slowly we go."""
+    await run_steadily(stage, 60, 20)
+    for _ in range(20):
+        (change, *_) = await stage.hear(throttled=1, rest=60.0)
+        assert change.kind == "slowed"
+        await stage.pass_by(change.rest + 120)
+        await stage.hear(delivered=1)
 
 
 async def test_the_configured_rate_ends_a_pace(stage: Stage) -> None:

@@ -56,7 +56,7 @@ local function release(s, one)
   -- Where it had reached nothing yet, or went slowly, two a second are soon reached again: from a fraction
   -- of one it would take a day.
   s.w = math.max(2, s.qr or 0)
-  s.p0, s.x, s.ramp, s.n, s.step = s.w / 20, 0, 200, 400, 100
+  s.p0, s.x, s.ramp, s.n, s.step = s.w / 20, 0, 200, 400, 40
   s.p = math.max(control.slowest, s.p0)
   s.pa, s.tk, s.ka, s.st, s.cl, s.qr, s.ta, s.till = now, 1, now, 0, 0, nil, now, now
   s.rest = s.rest or control.silence
@@ -83,7 +83,7 @@ local function begin_pace(s, one)
   local is_burst = now - (s.rb or now) < 10 * SECOND or one.lately > 2 * reached
   reached = math.max(reached, one.lately)
   s.w = math.max(control.slowest, reached, 0.5)
-  s.p0, s.k, s.step = s.w / 2, 1, 25
+  s.p0, s.k, s.step, s.first = s.w / 2, 1, 25, s.w
   s.p = s.p0
   spread(s)
   if is_burst then s.n, s.ramp = 50, 50 end
@@ -96,11 +96,14 @@ end
 -- without.
 local function cut_pace(s, one)
   local going = math.max(SECOND, now - (s.till or s.ta))
-  if s.x >= s.n and s.p < 1.35 * s.w then
-    s.k, s.w = math.min(5, one.t), s.w * 1.02
-    s.p0 = s.w * 0.92
+  if s.x >= 1.5 * s.n then
+    -- What was tried so fast has gone past the limit, the further the faster, by what is saved up there.
+    local more = s.p / s.w - 1
+    s.k, s.w = math.min(5, one.t), s.w * (1 + 0.33 * more * math.min(1, more / 0.75))
+    s.p0 = s.w * 0.93
   elseif s.x >= s.n then
-    s.w, s.p0 = s.p * 0.7, s.p * 0.63
+    s.k, s.w = math.min(5, one.t), s.p * 0.96
+    s.p0 = s.w * 0.95
   elseif s.x >= s.n / 2 then
     s.k, s.w, s.p0 = math.min(5, one.t), s.p * 0.96, s.p * 0.87
   elseif going > MINUTE then
@@ -108,10 +111,53 @@ local function cut_pace(s, one)
   else
     local through = s.cl * SECOND / math.sqrt(going * math.max(SECOND, now - s.ta))
     s.p0 = math.max(s.p * 0.1, math.min(s.p * 0.7, through))
-    s.w = math.sqrt(s.p * s.p0)
+    s.w = (s.p * s.p0 * s.p0) ^ (1 / 3)
   end
-  s.p, s.step = s.p0, 100
+  s.p, s.step = s.p0, 40
   spread(s)
+end
+
+-- Some hosts refuse one in so many whatever the pace. Then being silent and slow gains nothing, and costs
+-- nearly everything: a few messages for each silence. It shows when throttle after throttle comes early,
+-- also at an eighth of the pace of the first one.
+local function forget_pace(s)
+  for _, name in ipairs({ 'p', 'pa', 'tk', 'ka', 'w', 'p0', 'x', 'n', 'ramp', 'step' }) do s[name] = nil end
+end
+
+local function is_any_pace(s, one)
+  if one.rest > 0 or s.x >= s.n / 2 then
+    s.early, s.between = 0, 0
+    return false
+  end
+  s.early, s.between = (s.early or 0) + 1, (s.between or 0) + s.cl
+  return s.early >= 4 * 2 ^ (s.misjudged or 0) and s.p < s.first / 8
+end
+
+-- Nothing is made of throttles there, but counted: is it more than it was? Then it was about us after all.
+local function bear(s, one)
+  local any = s.any
+  any.t = any.t + one.t
+  if any.t < 5 or any.t < math.min(0.9, 2 * any.share + 0.1) * (any.t + any.g) then return true end
+  s.any, s.early, s.between, s.misjudged = nil, 0, 0, math.min(6, (s.misjudged or 0) + 1)
+  return false
+end
+
+-- Fields of the site's scout: numbers, but for its name; nil what is not there.
+local function read_scout(...)
+  local fields = call('HMGET', scout_key(site), ...)
+  for index = 1, #fields do fields[index] = tonumber(fields[index]) or fields[index] or nil end
+  return unpack(fields, 1, select('#', ...))
+end
+
+-- Who tried more for all has met the end: what it knows now, the others know as well.
+local function end_try(s, one, before)
+  local key = scout_key(site)
+  local who, from, pace = read_scout('who', 'from', 'pace')
+  if who ~= '@' .. one.s then return end
+  call('HDEL', key, 'who', 'since', 'from', 'pace')
+  call('HSET', key, 'met', now)
+  call('HSET', key, 'era', now, 'was', from, 'is', s.w)
+  s.era = now
 end
 
 -- Throttled: less, and silence for a while. What comes within it was under way already.
@@ -121,6 +167,7 @@ local function throttle(s, one)
     s.till = math.max(s.till, now + math.min(one.rest, LIMIT))
     return
   end
+  if s.any and bear(s, one) then return end
   local before = s.p
   s.rest = s.rest or math.max(2 * control.silence, math.min(one.usual, LONGEST))
   if s.p and s.cl == 0 then
@@ -129,7 +176,19 @@ local function throttle(s, one)
     s.short = true
     s.st, s.rest = s.st + 1, math.min(LONGEST, s.rest * 4)
   else
-    if s.p then cut_pace(s, one) else begin_pace(s, one) end
+    if s.p then
+      local is_any = is_any_pace(s, one)
+      cut_pace(s, one)
+      end_try(s, one, before)
+      if is_any then
+        s.any = { share = s.early / (s.early + s.between), t = 0, g = 0 }
+        forget_pace(s)
+        tell(one.s, 'unpaced', { before = before and round(before), why = 'throttled at any pace alike: ' .. one.why })
+        return
+      end
+    else
+      begin_pace(s, one)
+    end
     s.st = 1
   end
   s.p = math.max(control.slowest, s.p)
@@ -148,6 +207,39 @@ local function forgive(s)
   s.st = 0
 end
 
+-- Trying more costs a silence when it is too much, and a site mostly takes as much from one source as from
+-- another. So one tries for all, and not before as much time has passed since the last one met the end as it
+-- takes to send n; the others follow it as far as it has got.
+local function try_more(s, one)
+  local key = scout_key(site)
+  local who, since, from, pace, met = read_scout('who', 'since', 'from', 'pace', 'met')
+  local me = '@' .. one.s
+  if who and who ~= me and now - since < 60 * MINUTE then
+    if pace and s.w < 1.25 * from and s.w > 0.8 * from then s.p = s.w * math.max(0.98, 0.6 * pace / from) end
+    return false
+  end
+  if who ~= me then
+    if met and now - met < 250 * s.n / s.p then return false end
+    call('HSET', key, 'who', me, 'since', now, 'from', s.w)
+    call('HDEL', key, 'pace')
+    call('PEXPIRE', key, 2 * DAY)
+  elseif s.p > 1.5 * s.w then
+    call('HSET', key, 'pace', s.p)
+  end
+  return true
+end
+
+-- What another has found out holds here too, if it was much the same there before.
+local function learn(s)
+  local era, was, is = read_scout('era', 'was', 'is')
+  if not era or s.era and s.era >= era or now - era > 60 * MINUTE then return end
+  s.era = era
+  local ratio = s.w / was
+  if ratio < 0.8 or ratio > 1.25 then return end
+  s.w = math.abs(ratio - 1) < 0.08 and is or s.w * is / was
+  s.p0 = 0.95 * s.w
+end
+
 -- Clean messages give it back: soon near to what was too much, then up to it over as many messages as
 -- throttles should be apart, then faster and faster, for the limit seems to have gone up. Only messages at
 -- about the pace count: what is slower proves nothing.
@@ -156,18 +248,24 @@ local function speed_up(s, one, count)
   s.pa = now
   if (s.till or 0) > now or math.max(find_rate(s, now), count / passed) < 0.5 * s.p then return end
   s.x = (s.x or 0) + count
-  local near = 0.96 * s.w
+  learn(s)
+  local near, over = 0.98 * s.w, s.x - s.n
   if s.x < s.ramp then
     s.p = s.p0 + (near - s.p0) * s.x / s.ramp
   elseif s.x < s.n then
-    s.p = near + (s.w - near) * (s.x - s.ramp) / (s.n - s.ramp)
+    s.p = near
+  elseif s.step < 40 then
+    s.p = s.w * (0.95 + 0.05 * 2 ^ math.min(over / s.step, 12))
+  elseif try_more(s, one) then
+    local slow = s.n / 2
+    s.p = s.w * (over < slow and 0.99 + 0.07 * over / slow or 1.01 + 0.05 * 2 ^ math.min((over - slow) / s.step, 12))
   else
-    s.p = s.w * (0.95 + 0.05 * 2 ^ math.min((s.x - s.n) / s.step, 12))
+    s.p, s.x = near, s.n
   end
   s.p = math.max(control.slowest, s.p)
   local most = one.most and one.most > 0 and one.most or 1000
   if s.p > most * 1.05 then
-    for _, name in ipairs({ 'p', 'pa', 'tk', 'ka', 'w', 'p0', 'x', 'n', 'ramp', 'step' }) do s[name] = nil end
+    forget_pace(s)
     tell(one.s, 'unpaced', {})
   end
 end
@@ -204,6 +302,11 @@ local function report(one)
   local passed = one.d + one.o -- any other answer shows as well that it is not throttled
   if passed > 0 then
     note_rate(s, passed, now)
+    if s.any then
+      local any = s.any
+      any.g = any.g + passed
+      if any.g + any.t > 400 then any.g, any.t = any.g / 2, any.t / 2 end
+    end
     if (s.till or 0) <= now then -- or it was under way when the throttle came
       s.cl, s.pl = (s.cl or 0) + passed, nil
       if (s.st or 0) > 0 and s.cl >= FEW then forgive(s) end
