@@ -40,6 +40,11 @@ class Memo:
             value: Value = entry.value
             return value
 
+    def forget(self) -> None:
+        """Read anew from now on."""
+        for entry in self._entries.values():
+            entry.ends = -math.inf
+
     def _make_room(self) -> None:
         """Drop the oldest that nobody waits for."""
         while len(self._entries) >= _KEPT:

@@ -6,7 +6,7 @@ serve
 ├── Snapshot.run      what waits, counted from time to time
 ├── Tokens.run        who may come in
 ├── Hearing.run       events as they happen
-├── Index.run         ... written down, to be searched
+├── Records.run       ... written down, to be searched; and figures over time
 └── Server.run        HTTP; a task for each connection
 
 It starts without the store, and stays when that goes: then it is what says so.
@@ -17,29 +17,25 @@ import functools
 import logging
 import socket
 from collections.abc import Sequence
-from typing import Any
 
-import msgspec
 import trio
 
 from relay.config import Config
-from relay.errors import RecordsUnavailable
-from relay.events import decode_event
+from relay.errors import OutgateError
 from relay.net.listen import allow_files, open_listener
 from relay.ready import say_ready
 from relay.signals import wait_for_stop
 from relay.store.link import Link
 from relay.store.opening import make_link, open_link
 from relay.store.queue import Store
-from workers.admin.hearing import Event, Hearing
+from workers.admin.hearing import Hearing
 from workers.admin.http.application import make_application
 from workers.admin.http.server import Server
 from workers.admin.http.tokens import Tokens
-from workers.admin.index import Index
 from workers.admin.metrics import Metrics
 from workers.admin.office import Office
 from workers.admin.pulse import Pulse
-from workers.admin.question import Question
+from workers.admin.records import Records
 from workers.admin.snapshot import Snapshot
 from workers.views.status import read_status
 
@@ -77,22 +73,18 @@ async def run(
     allow_files()
     acting = open_link(config)
     looking = make_link(acting.url, timeout=min(_PATIENCE, config.store.timeout))
-    index = _open_index(config)
+    office = make_office(config, looking, acting, stop)
+    records = Records(office)
     try:
-        office = make_office(config, looking, acting, stop)
         async with trio.open_nursery() as nursery:
-            for task in (office.pulse, office.snapshot, office.hearing, tokens):
+            for task in (office.pulse, office.snapshot, office.hearing, tokens, records):
                 nursery.start_soon(task.run)
-            if index is not None:
-                office.search = functools.partial(_search, index, office.store)
-                nursery.start_soon(_listen, office.hearing, index)
             say_ready()
             task_status.started(office)
             await Server(make_application(office, tokens)).run(listeners, stop)
             nursery.cancel_scope.cancel()
     finally:
-        if index is not None:
-            index.close()
+        records.close()
         await looking.aclose()
         await acting.aclose()
 
@@ -121,30 +113,12 @@ def spell_address(listener: socket.socket) -> str:
 
 async def _render(office: Office, metrics: Metrics) -> bytes:
     """Return the exposition; without a store, what can be said without it."""
-    if office.pulse.trouble:
-        return await metrics.render()
-    picture = await office.snapshot.read()
-    status = await office.memo.get(
-        "status-only", lambda: read_status(office.store, office.config, picture.backlog)
-    )
-    return await metrics.render(picture.backlog, status)
-
-
-def _open_index(config: Config) -> Index | None:
     try:
-        return Index(config)
-    except RecordsUnavailable as error:
-        _log.warning("messages cannot be searched: %s", error)
-        return None
-
-
-async def _listen(hearing: Hearing, index: Index) -> None:
-    async with hearing.open() as heard:
-        await index.run(heard)
-
-
-async def _search(index: Index, store: Store, **given: object) -> dict[str, Any]:
-    async def read_story(message_id: str) -> list[Event]:
-        return [decode_event(line) for line in await store.read_story(message_id)]
-
-    return await index.search(msgspec.convert(given, Question), read_story)
+        office.pulse.check()
+        picture = await office.snapshot.read()
+        status = await office.memo.get(
+            "status-only", lambda: read_status(office.store, office.config, picture.backlog)
+        )
+    except (OutgateError, trio.TooSlowError):
+        return await metrics.render()
+    return await metrics.render(picture.backlog, status)

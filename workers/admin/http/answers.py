@@ -306,15 +306,25 @@ class StandingHistory(Struct):
 
 
 class MessageRow(Struct):
+    """A message; null is what the index has not heard, or what the message has not."""
+
     id: str
     time: float
     tenant: str
-    sender: str
+    sender: str | None
     recipients: int
     domains: list[str]
-    message_id: str
-    size: int
+    message_id: str | None
+    size: int | None
     outcome: str
+
+
+class Gap(Struct):
+    """When the index has not heard all: from, to, and how many events, where that is known."""
+
+    start: float = msgspec.field(name="from")
+    end: float = msgspec.field(name="to")
+    missed: int | None
 
 
 class Messages(Struct):
@@ -322,4 +332,5 @@ class Messages(Struct):
 
     messages: list[MessageRow]
     since: float | None
+    gaps: list[Gap]
     next: str | None

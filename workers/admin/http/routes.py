@@ -30,7 +30,7 @@ class Route:
     body: type[answers.Struct] | None = None
     known: tuple[int, ...] = ()  # errors beside those that any request may meet
     is_open: bool = False  # without a token
-    waits: bool = False  # it takes its time: no deadline of ours
+    waits: bool = False  # it takes its time, or has a deadline of its own
 
 
 def list_routes(reads: Reads, acts: Acts, stream: EventStream) -> list[Route]:
@@ -45,7 +45,7 @@ def _list_probes(reads: Reads) -> list[Route]:
             "GET", "/readyz", reads.readyz,
             "Store durable, certificates valid, a source alive", answers.Readiness, is_open=True,
         ),
-        Route("GET", "/metrics", reads.metrics, "Figures for Prometheus", "text/plain"),
+        Route("GET", "/metrics", reads.metrics, "Figures for Prometheus", "text/plain", waits=True),
     ]  # fmt: skip
 
 
