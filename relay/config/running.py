@@ -21,6 +21,10 @@ class Admin(Section, frozen=True):
     # Messages can be searched for as long as this, as far as they fit into so many octets on the disk.
     remember: Seconds = Seconds(7 * 86400)
     max_index: Octets = Octets(2 << 30)
+    # A trace of each message goes to this OTLP/HTTP receiver: "http://127.0.0.1:4318/v1/traces". It
+    # names hosts, domains and replies, and nobody's address. Needs `pip install outgate[otel]`.
+    traces: str = ""
+    trace_share: float = 1.0  # of so many messages: 0.01 is one in a hundred
 
 
 class Log(Section, frozen=True):
@@ -34,6 +38,10 @@ class Log(Section, frozen=True):
 def find_running_problems(admin: Admin) -> Iterator[str]:
     """Yield what is wrong with [admin]: who can be reached from elsewhere wants a token."""
     yield from check_files("admin", token_file=admin.token_file)
+    if admin.traces and not admin.traces.startswith(("http://", "https://")):
+        yield f'admin.traces: {admin.traces!r}: expected a URL, "http://127.0.0.1:4318/v1/traces"'
+    if not 0 <= admin.trace_share <= 1:
+        yield f"admin.trace_share: {admin.trace_share}: expected 0 to 1"
     if not admin.listen:
         yield "admin.listen: expected at least one address; `enabled = false` does without"
     for number, endpoint in enumerate(admin.listen):

@@ -23,7 +23,7 @@ _TEXT = 320  # characters of an address, a name
 _ENDS = {"delivered": DELIVERED, "bounced": BOUNCED, "deferred": QUEUED}
 _KINDS = frozenset(("accepted", *_ENDS))
 _DIGITS = bytes.maketrans(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ", b"0123456789abcdefghijklmnopqrstuv")
-_NO_DIGITS = bytes.maketrans(b"abcdefghijklmnopqrstuvILO", b"!" * 25)
+_NO_DIGITS = bytes.maketrans(b"abcdefghijklmnopqrstuvILO+-_ \t", b"!" * 30)
 
 Event = Mapping[str, Any]
 # Of one recipient: outcome, time of the last attempt (ms since 1970), site, source.
@@ -65,14 +65,22 @@ class Entry:
         return BOUNCED if BOUNCED in fates else DELIVERED
 
 
-def read_number(message_id: str) -> int:
-    """Return the number of a message. Raises ValueError for what is no id."""
+def read_value(message_id: str) -> int:
+    """Return a message id as the number of 120 bits that it is. Raises ValueError for what is no id."""
     if len(message_id) != 24:
         raise ValueError(f"{message_id!r} is not a message id: 24 characters expected")
     digits = message_id.encode("ascii", "replace").translate(_NO_DIGITS).translate(_DIGITS)
-    value = int(digits, 32)
+    try:
+        return int(digits, 32)
+    except ValueError:
+        raise ValueError(f"{message_id!r} is not a message id") from None
+
+
+def read_number(message_id: str) -> int:
+    """Return the number of a message. Raises ValueError for what is no id."""
+    value = read_value(message_id)
     number = ((value >> 70) - _EPOCH << _CHANCE) | (value >> _REST & (1 << _CHANCE) - 1)
-    if not -_LIMIT <= number < _LIMIT or value < 0:
+    if not -_LIMIT <= number < _LIMIT:
         raise ValueError(f"{message_id!r} is not a message id")
     return number
 
