@@ -53,7 +53,8 @@ also come with ``who`` "doctor"):
 What receivers' answers do to a source at a site (relay/store/DESIGN.md, Reputation):
 
     event       slowed                 its pace falls (before, pace: deliveries/s), after ``wait`` s of silence
-                unpaced                its pace is above what is configured, and forgotten
+                unpaced                its pace is above what is configured, and forgotten; or it is throttled at any
+                                       pace alike (``text``), and that is only counted
                 narrowed               fewer connections (before, connections)
                 quarantined            it sends nothing there (until, count: how often, score)
                 released               it was probed, and sends again (pace, score)

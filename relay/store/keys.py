@@ -73,8 +73,9 @@ queued mail invisible.
                                     evidence, pace, quarantine, warm-up   reserve
                                     (scripts/gate/_standing.lua), JSON
     {ogN}:scout:<site>      hash    who tries a higher pace there, for     report       expires
-                                    all (who, since); when one was
-                                    throttled (met), or found more (rose)
+                                    all (who, since, from, pace); when
+                                    one met the end, and what it found
+                                    (met, era, was, is)
     {ogN}:judged            zset    site where a standing says more than  report       trimmed
                                     a score -> ms of the last report
     {ogN}:tenants:<site>    hash    tenant -> how often and until when    report       expires

@@ -8,6 +8,11 @@
 --   x ramp n    clean messages since then; after how many it is near w; after how many it tries more
 --   step        ... and how fast
 --   k st ta cl  deliveries that one throttle caught; throttles in a row; when; answers since
+--   first       what was reached at the first throttle
+--   early       throttles in a row that came early, and (between) how many messages went between them
+--   any         throttled at any pace: the share that was (share), what was counted since (t, g)
+--   misjudged   how often that was wrong
+--   era         when what another found out (scout:<site>) was last taken over
 --   till why    sends nothing until; what was said
 --   rest short  how long that is the next time; whether it has ever been too short
 --   pl          until when a first delivery is out, to see whether it is over
