@@ -5,6 +5,7 @@ What a container would have is put in its place: its address is one of 127.N.0.0
 Everything else, commands, environment, configuration and health checks, is what Docker would run.
 """
 
+import json
 import os
 import random
 import re
@@ -33,6 +34,7 @@ _ADDRESSES = {
     "admin": "26.2",
     "prometheus": "26.3",
 }
+RUNNING = tuple(_ADDRESSES)
 _OUTGATE = [sys.executable, "-m", "workers.cli"]
 
 
@@ -98,6 +100,14 @@ class Uncontained:
             env=self._make_environment(service, number), timeout=60,
         )  # fmt: skip
         return done.returncode == 0 and done.stdout.strip() in (b"", b"PONG")
+
+    def ask(self, service: str, *words: str) -> Any:
+        """Return what `docker compose exec SERVICE outgate WORDS --json` would print."""
+        done = subprocess.run(
+            [*_OUTGATE, *words, "--json"], cwd=_ROOT, capture_output=True, check=True, timeout=60,
+            env=self._make_environment(service, 1),
+        )  # fmt: skip
+        return json.loads(done.stdout)
 
     async def wait_until_well(self, *services: tuple[str, int], seconds: float = 90) -> None:
         """Wait until the health checks of these say yes."""
