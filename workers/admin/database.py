@@ -50,17 +50,23 @@ class Database:
         self._writing = trio.CapacityLimiter(1)
         self._reading = trio.CapacityLimiter(_READERS)
         self._readers: list[sqlite3.Connection] = []
-        self._writer = self._open()
+        self._opened = 0  # how often: what was opened before is of another file
+        # None: the file could not be begun anew when it had to be. It is tried again.
+        self._writer: sqlite3.Connection | None = self._open()
 
     # -- opening ------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return self._make()
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode not in _UNREADABLE:
-                raise RecordsUnavailable(f"cannot open {self.path}: {error}") from error
-            return self._begin_anew(error)
+            try:
+                return self._make()
+            except sqlite3.DatabaseError as error:
+                if not _is_unreadable(error):
+                    raise
+                self._remove(error)
+                return self._make()
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise RecordsUnavailable(f"cannot open {self.path}: {error}") from error
 
     def _make(self) -> sqlite3.Connection:
         # Nobody else may read who writes to whom: SQLite gives its other files the same mode.
@@ -80,11 +86,10 @@ class Database:
             raise
         return connection
 
-    def _begin_anew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
+    def _remove(self, error: sqlite3.DatabaseError) -> None:
         _log.warning("%s cannot be read (%s): it is begun anew", self.path, error)
         for suffix in ("", "-wal", "-shm"):
             Path(self.path + suffix).unlink(missing_ok=True)
-        return self._make()
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -96,13 +101,15 @@ class Database:
         return await trio.to_thread.run_sync(self._write, act, limiter=self._writing)
 
     def _write(self, act: Callable[[sqlite3.Connection], _T]) -> _T:
+        self._writer = self._writer or self._open()
         try:
             with _transaction(self._writer):
                 return act(self._writer)
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode in _UNREADABLE:
+            if _is_unreadable(error):
                 self._close_all()
-                self._writer = self._begin_anew(error)
+                self._remove(error)
+                self._writer = self._open()
             raise RecordsUnavailable(f"cannot write to {self.path}: {error}") from error
 
     # -- reading ------------------------------------------------------------------------------
@@ -115,6 +122,7 @@ class Database:
         return await trio.to_thread.run_sync(self._read, ask, limiter=self._reading)
 
     def _read(self, ask: Callable[[sqlite3.Connection, float], _T]) -> _T:
+        opened = self._opened
         try:
             connection = self._readers.pop() if self._readers else _connect(self.path)
             end = time.monotonic() + self._patience
@@ -124,9 +132,12 @@ class Database:
                 return ask(connection, end)
             finally:
                 connection.set_progress_handler(None, 0)
-                self._readers.append(connection)
+                if opened == self._opened:
+                    self._readers.append(connection)
+                else:
+                    connection.close()
         except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            if _find_code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise RecordsUnavailable("this takes too long: ask for less") from error
             raise RecordsUnavailable(f"cannot read {self.path}: {error}") from error
 
@@ -139,7 +150,10 @@ class Database:
     def _close_all(self) -> None:
         while self._readers:
             self._readers.pop().close()
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self._opened += 1
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -159,6 +173,16 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:  # a full disk may have rolled it back already
             connection.execute("ROLLBACK")
         raise
+
+
+def _find_code(error: sqlite3.DatabaseError) -> int:
+    """Return SQLite's primary code; 0 for what Python's own module has against it."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def _is_unreadable(error: sqlite3.DatabaseError) -> bool:
+    return _find_code(error) in _UNREADABLE
 
 
 def _make_stale(version: int) -> sqlite3.DatabaseError:

@@ -111,16 +111,16 @@ def fold(events: Iterable[Event]) -> list[Entry]:
                 _accept(entry, event)
             else:
                 _attempt(entry, event, name)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             continue
     return list(entries.values())
 
 
 def _accept(entry: Entry, event: Event) -> None:
-    entry.time = int(event["time"] * 1000)
+    entry.time = _whole(event["time"] * 1000)
     entry.tenant = event["tenant"][:_TEXT]
     entry.sender = event["sender"][:_TEXT]
-    entry.size = int(event["size"])
+    entry.size = _whole(event["size"])
     if "message_id" in event:
         entry.message_id = strip_brackets(event["message_id"])[:_TEXT]
     people = entry.people
@@ -129,7 +129,8 @@ def _accept(entry: Entry, event: Event) -> None:
 
 
 def _attempt(entry: Entry, event: Event, name: str) -> None:
-    time, site, source = int(event["time"] * 1000), event["site"][:_TEXT], event["source"][:_TEXT]
+    time = _whole(event["time"] * 1000)
+    site, source = event["site"][:_TEXT], event["source"][:_TEXT]
     entry.tenant = entry.tenant or event["tenant"][:_TEXT]
     entry.domains.add(event["domain"][:_TEXT])
     people = entry.people
@@ -141,6 +142,13 @@ def _attempt(entry: Entry, event: Event, name: str) -> None:
         before = people.get(address)
         if before is None or outcome or not before[0]:
             people[address] = (outcome, time, site, source)
+
+
+def _whole(number: float) -> int:
+    """Return a number as the file can hold it. Raises ValueError, OverflowError."""
+    if not -_LIMIT <= number < _LIMIT:
+        raise ValueError(number)
+    return int(number)
 
 
 def strip_brackets(name: str) -> str:

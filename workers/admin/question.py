@@ -146,7 +146,10 @@ def read_place(text: str) -> Place | None:
         return None
     bucket, dot, number = text.rpartition(".")
     try:
-        return Place(int(bucket) if dot else None, int(number))
+        place = Place(int(bucket) if dot else None, int(number))
+        if max(abs(place.bucket or 0), abs(place.number)) >= 1 << 63:
+            raise ValueError(text)
+        return place
     except ValueError:
         raise ValueError("after: expected `next` of the page before") from None
 

@@ -22,7 +22,9 @@ def test_numbers_sort_as_ids_do_and_tell_the_time(milliseconds: list[int]) -> No
         assert tell_time(read_number(identity)) == pytest.approx(time / 1000, abs=0.002)
 
 
-@pytest.mark.parametrize("text", ["", "X" * 23, "Ü" * 24, "I" * 24, "0" * 23 + "-", "Z" * 24])
+@pytest.mark.parametrize(
+    "text", ["", "X" * 23, "Ü" * 24, "I" * 24, "0_" * 12, " " * 24, "0" * 23 + "-", "Z" * 24]
+)
 def test_what_is_no_id_has_no_number(text: str) -> None:
     with pytest.raises(ValueError, match="id"):
         read_number(text)
@@ -73,6 +75,9 @@ def test_one_that_waits_is_queued_until_it_has_ended() -> None:
         {"event": "suspended", "id": accept()["id"]},
         accept() | {"id": "no id"},
         accept() | {"time": "noon"},
+        accept() | {"time": float("inf")},
+        accept() | {"time": float("nan")},
+        accept() | {"size": 1 << 70},
         accept() | {"sender": None},
         accept() | {"recipients": [7]},
         attempt("delivered", accept(), {"a@x.test": "what?"}),

@@ -149,6 +149,7 @@ async def test_the_null_sender_is_found(index: Index) -> None:
         {"limit": 501},
         {"after": "x"},
         {"after": "1.y"},
+        {"after": str(1 << 70)},
         {"sender": "x" * 1001},
         {"sender": "@acm*"},
         {"start": float("nan")},
@@ -567,6 +568,24 @@ async def test_a_file_that_breaks_while_it_is_in_use_is_begun_anew(
     found = await index.search(Question(limit=500))
     assert len(found["messages"]) == 500
     assert found["gaps"][0]["missed"] == 3000
+
+
+async def test_a_file_that_cannot_be_made_is_tried_again(index: Index) -> None:
+    away = Path(index.path).parent.with_name("away")
+    await index.add([accept()])
+    await trio.to_thread.run_sync(checkpoint, index)
+    with open(index.path, "r+b") as file:
+        file.write(b"x" * os.path.getsize(index.path))
+    # SQLite sees it when it looks at the file again: another process has written, it thinks.
+    Path(index.path).parent.rename(away)
+    await index.add([accept()])
+    await index.add([accept()])
+    away.rename(Path(index.path).parent)
+    for _ in range(2):
+        taken = accept()
+        await index.add([taken])
+
+    assert taken["id"] in await look(index)
 
 
 async def test_a_full_disk_costs_events_and_nothing_else(
