@@ -130,6 +130,11 @@ _COMMANDS = {
         ),
         prints_state=True,
     ),
+    "top": _Command(
+        "watch it live: what flows, what waits and why, how sources stand, what happened last",
+        ("outgate top -c outgate.toml", "outgate top --once", "outgate top --interval 5s --json"),
+        prints_state=True,
+    ),
     "queues": _Command(
         "list what waits, for whom, since when, and for what",
         ("outgate queues -c outgate.toml", "outgate queues --site google --limit 50 --json"),
