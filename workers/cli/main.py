@@ -13,7 +13,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -226,6 +226,14 @@ _COMMANDS = {
         ),
         prints_state=True,
     ),
+    "completion": _Command(
+        "print what a shell needs to complete outgate's words: bash, zsh or fish",
+        (
+            "outgate completion bash > ~/.local/share/bash-completion/completions/outgate",
+            "outgate completion zsh > ~/.zfunc/_outgate  # with fpath+=~/.zfunc before compinit",
+            "outgate completion fish > ~/.config/fish/completions/outgate.fish",
+        ),
+    ),
 }
 
 
@@ -241,7 +249,7 @@ def _run(argv: Sequence[str]) -> int:
     # The only options before the command are --help and --version, so it is the first other word.
     name = next((word for word in argv if not word.startswith("-")), "")
     module = importlib.import_module(f"workers.cli.{name}") if name in _COMMANDS else None
-    arguments = _build_parser(name, module).parse_args(argv)
+    arguments = _build_parser({} if module is None else {name: module}).parse_args(argv)
     assert module is not None  # parse_args leaves when there is no such command
     watch_parent()
     _start_log(name, arguments.config)
@@ -249,7 +257,15 @@ def _run(argv: Sequence[str]) -> int:
     return status
 
 
-def _build_parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands, with all that they take. It imports each of them."""
+    return _build_parser(
+        {name: importlib.import_module(f"workers.cli.{name}") for name in _COMMANDS}
+    )
+
+
+def _build_parser(modules: Mapping[str, ModuleType]) -> argparse.ArgumentParser:
+    """Return the parser; commands whose module is not given take only what all do."""
     parser = argparse.ArgumentParser(
         prog="outgate",
         description="Outbound mail gateway: SMTP in, Redis streams, validated TLS out.",
@@ -271,8 +287,8 @@ def _build_parser(chosen: str, module: ModuleType | None) -> argparse.ArgumentPa
         found.add_argument("-c", "--config", metavar="FILE", help=command.config_help)
         if command.prints_state:
             found.add_argument("--json", action="store_true", help="print JSON, for programs")
-        if name == chosen and module is not None:
-            module.add_arguments(found)
+        if name in modules:
+            modules[name].add_arguments(found)
     return parser
 
 

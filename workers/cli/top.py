@@ -19,6 +19,7 @@ from rich.live import Live
 from relay.config import Config, load
 from relay.config.units import parse_seconds
 from relay.errors import StoreError, StoreUnavailable
+from relay.signals import wait_for_stop
 from relay.store.embedded import find_url
 from relay.store.queue import Store
 from workers.admin.hearing import Hearing
@@ -63,8 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load(arguments.config)
     console = open_console()
     top = Top(config, console, arguments.interval, once=arguments.once, as_json=arguments.json)
-    with contextlib.suppress(*(() if arguments.once else (KeyboardInterrupt,))):
-        trio.run(top.run)
+    trio.run(top.run)
     return 0
 
 
@@ -94,6 +94,7 @@ class Top:
                 nursery.start_soon(hearing.run)
                 nursery.start_soon(self._listen, hearing)
                 nursery.start_soon(self._wait_for_q, nursery.cancel_scope)
+                nursery.start_soon(wait_for_stop, nursery.cancel_scope.cancel)
                 await self._go_on(store)
 
     async def _go_on(self, store: Store) -> None:
