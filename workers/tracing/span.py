@@ -94,7 +94,7 @@ def _result(trace: int, name: str, event: Mapping[str, Any]) -> Iterator[Span]:
         "outgate.domain": str(event["domain"]),
         "outgate.outcome": name,
     }
-    if event["source"] or event["host"]:  # else nobody was asked: an operator's end, or time was up
+    if event["source"]:  # else nobody was asked: an operator's end, or time was up
         attributes = common | {"outgate.attempt": number} | _describe_host(event)
         reply, error = _describe_reply(event["recipients"])
         start = end - _nanoseconds(max(0.0, float(event.get("seconds", 0.0))))

@@ -64,9 +64,11 @@ def test_nobodys_address_is_told() -> None:
     assert "ann@" not in repr(make_spans(taken))
 
 
-def test_what_an_operator_ends_was_no_attempt() -> None:
+@pytest.mark.parametrize("host", ["", "mx.example.org"])
+def test_what_ends_without_a_try_was_no_attempt(host: str) -> None:
     taken = accept("bob@example.org")
-    ended = attempt("bounced", taken, {"bob@example.org": "bounced"}, source="", host="", site="")
+    # An operator's end; or its time is over, and the event repeats which host it met last.
+    ended = attempt("bounced", taken, {"bob@example.org": "bounced"}, source="", host=host, site="")
 
     (span,) = make_spans(ended)
 
