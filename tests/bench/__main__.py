@@ -12,7 +12,7 @@ from typing import TypeVar
 from rich.console import Console
 
 from relay.config.units import parse_octets
-from tests.bench import control, headofline, lookups, machine, scale
+from tests.bench import control, headofline, looking, lookups, machine, scale
 from tests.bench.gated import measure_gated
 from tests.bench.limits import measure_limits
 from tests.bench.memory import measure_idle, measure_large
@@ -31,7 +31,7 @@ from tests.kit import postfix, sink
 _COUNTS = {4096: 10_000, 102_400: 3_000}
 # Share of the machine's CPU used by what has no part in a run; the kernel's own work is in it.
 _NOISE = 0.10
-_QUEUES = ("headofline", "scale", "limits", "rotation", "gated", "dns", "control")
+_QUEUES = ("headofline", "scale", "limits", "rotation", "gated", "dns", "looking", "control")
 _PARTS = (*SYSTEMS, "memory", "tls", *_QUEUES)
 _R = TypeVar("_R", Run, TlsRun)
 
@@ -119,6 +119,8 @@ def _measure_queues(part: str, progress: Progress, *, quick: bool) -> Figures:
             return measure_gated(progress, queues=queues, seconds=seconds)
         case "dns":
             return lookups.measure_look_ups(progress, lookups.QUICK if quick else lookups.Size())
+        case "looking":
+            return looking.measure_looking(progress, looking.QUICK if quick else looking.Size())
         case "control":
             return control.measure_control(progress, control.QUICK if quick else control.Size())
         case _:

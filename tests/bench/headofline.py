@@ -8,12 +8,8 @@ connections, of one that does not answer, and of one that is limited to ten a se
 import contextlib
 import socket
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import trio
 
@@ -22,17 +18,15 @@ from tests.bench.filling import fill, spread, wait_until_quiet
 from tests.bench.progress import Progress
 from tests.bench.promise import Promise
 from tests.bench.system import BenchFailed
+from tests.bench.visits import HOSTS, Visits, find_rate, name_routes, write_routes
 from tests.kit.gateway import Gateway
 from tests.kit.ports import find_free_port
-from tests.kit.tally import Tally, find_percentile, select_messages
+from tests.kit.tally import Tally, find_percentile
 from workers.cli.asking import open_store
 
-_ROOT = Path(__file__).parents[2]
-_HEALTHY = 100  # domains, and hosts
 _THROUGHPUT, _LATENCY = 0.9, 1.5  # behind : empty, at least and at most
 _PACE = 300  # messages a second, where time to delivery is measured
 _SETTLING = 5.0  # seconds after filling: the sites that are down have been found to be
-_STALL = 30.0  # seconds without an arrival: give up
 _MEMORY = 'max_memory = "4GiB"'  # bodies are in the store's memory
 _GRACE = 'grace = "2s"'  # at the end nobody waits for hosts that do not answer
 
@@ -107,33 +101,29 @@ class HeadOfLine:
 
 def measure_head_of_line(progress: Progress, size: Size) -> HeadOfLine:
     """Measure both in one run. Raises BenchFailed."""
-    hosts = [f"127.0.1.{number + 1}" for number in range(_HEALTHY)]
     with (
-        Tally(*hosts) as tally,
+        Tally(*HOSTS) as tally,
         _open_abyss() as abyss,
         Gateway(
-            {}, store=_MEMORY, delivery=_GRACE, tables=_configure(hosts, tally.port, abyss)
+            {}, store=_MEMORY, delivery=_GRACE, tables=_configure(tally.port, abyss)
         ) as gateway,
     ):
-        visits = _Visits(gateway, tally, progress)
+        visits = Visits(gateway, tally, progress)
         found = HeadOfLine(size.dead + size.slow)
-        found.empty.extend(visits.measure(size))
+        found.empty.extend(_measure_rounds(visits, size))
         trio.run(_fill, gateway, size, progress)
-        found.behind.extend(visits.measure(size))
+        found.behind.extend(_measure_rounds(visits, size))
         _check_backlog(gateway, size)
     return found
 
 
-def _configure(hosts: list[str], port: int, abyss: int) -> str:
-    routes = {f"d{number}.well.example": f"{host}:{port}" for number, host in enumerate(hosts)}
+def _configure(port: int, abyss: int) -> str:
+    routes = name_routes(port)
     routes["*.refused.example"] = f"127.0.0.1:{find_free_port()}"
     routes["*.silent.example"] = f"127.0.0.1:{abyss}"
     routes["*.slow.example"] = f"127.0.0.1:{port}"
-    tables = [
-        f'[[route]]\ndomains = ["{domain}"]\nhosts = ["{host}"]' for domain, host in routes.items()
-    ]
-    tables.append('[[site]]\nname = "slow"\ndomains = ["*.slow.example"]\nrate = "10/s"')
-    return "\n".join(tables)
+    slow = '[[site]]\nname = "slow"\ndomains = ["*.slow.example"]\nrate = "10/s"'
+    return f"{write_routes(routes)}\n{slow}"
 
 
 @contextlib.contextmanager
@@ -151,53 +141,13 @@ def _open_abyss() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-class _Visits:
-    """Sends to the healthy domains, and looks at what arrives."""
-
-    def __init__(self, gateway: Gateway, tally: Tally, progress: Progress) -> None:
-        self._gateway = gateway
-        self._tally = tally
-        self._progress = progress
-
-    def measure(self, size: Size) -> Iterator[Round]:
-        """Yield one round after the other: full speed, then paced."""
-        self.send(size.warm)  # everybody imports, connects, finds its hosts
-        for _ in range(size.rounds):
-            arrived = self.send(size.fast)
-            rate = len(arrived) / (max(at for at, _ in arrived) - min(sent for _, sent in arrived))
-            delays = [at - sent for at, sent in self.send(size.paced, pace=_PACE)]
-            yield Round(rate, find_percentile(delays, 0.5), find_percentile(delays, 0.99))
-
-    def send(self, count: int, *, pace: float = 0) -> list[tuple[float, float]]:
-        """Send, and return for each message when it arrived and when it was sent."""
-        domains = [f"d{number}.well.example" for number in range(_HEALTHY)]
-        begun = time.monotonic()
-        first = len(self._tally.records)
-        arrived: list[tuple[float, float]] = []
-        command = [
-            sys.executable, "-m", "tests.bench.sender",
-            str(self._gateway.port), str(count), str(pace), *domains,
-        ]  # fmt: skip
-        with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.DEVNULL) as sender:
-            try:
-                latest = begun
-                while len(arrived) < count:
-                    time.sleep(0.05)
-                    # The throttled site's mail says nothing of when it was sent.
-                    fresh = [one for one in select_messages(self._tally.read()) if one.sent]
-                    arrived += [(one.time, one.sent) for one in fresh]
-                    now = time.monotonic()
-                    latest = now if fresh else latest
-                    self._progress.show(len(arrived), count, now - begun)
-                    if sender.poll() or now - latest > _STALL:
-                        raise BenchFailed(
-                            f"{len(arrived)} of {count} messages arrived, of "
-                            f"{len(self._tally.records) - first} events at the sink; "
-                            f"outgate said:\n{self._gateway.read_output()[-3000:]}"
-                        )
-            finally:
-                sender.kill()
-        return arrived
+def _measure_rounds(visits: Visits, size: Size) -> Iterator[Round]:
+    """Yield one round after the other: full speed, then paced."""
+    visits.send(size.warm)  # everybody imports, connects, finds its hosts
+    for _ in range(size.rounds):
+        rate = find_rate(visits.send(size.fast))
+        delays = [at - sent for at, sent in visits.send(size.paced, pace=_PACE)]
+        yield Round(rate, find_percentile(delays, 0.5), find_percentile(delays, 0.99))
 
 
 async def _fill(gateway: Gateway, size: Size, progress: Progress) -> None:
