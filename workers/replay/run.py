@@ -110,8 +110,8 @@ class Run:
     # -- reading (in a thread, apart from ``_feed``)
 
     def _read_letters(self) -> Iterator[Parcel]:
-        plan, number = self.plan, 0
-        done = 0
+        plan, number, done = self.plan, 0, 0
+        size = plan.reading.measure() if plan.rounds != 1 else 0
         while not plan.rounds or done < plan.rounds:
             before = number
             for letter in plan.reading.read():
@@ -123,6 +123,7 @@ class Run:
                 if self._taken == plan.most:
                     return
                 self._taken += 1
+                parcel.position += done * size
                 yield parcel
             done += 1
             if number == before:

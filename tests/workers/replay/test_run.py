@@ -195,6 +195,22 @@ async def test_a_rate_is_kept(tmp_path: Path, autojump_clock: trio.testing.MockC
     assert [round(time - host.times[0]) for time in host.times] == [0, 30, 60, 90, 120]
 
 
+async def test_as_recorded_goes_in_order_and_as_far_apart_as_it_came(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    autojump_clock.autojump_threshold = 0.2
+    for name, minute in (("a", 20), ("b", 0), ("c", 10)):
+        field = b"Received: from x by y; Mon, 5 Jan 2026 08:%02d:00 +0000\r\n" % minute
+        (tmp_path / f"{name}.eml").write_bytes(field + b"To: %s@x.test\r\n\r\n" % name.encode())
+    async with open_host() as host:
+        run = make_run(host, tmp_path, pace=Pace(factor=10.0))
+        await run.run()
+
+    assert [one.recipients[0][:1] for one in host.messages] == [b"b", b"c", b"a"]
+    assert [round(time - host.times[0]) for time in host.times] == [0, 60, 120]
+    assert run.tally.position == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
 async def test_count_repeat_and_time_end_it(tmp_path: Path) -> None:
     write(tmp_path, 3)
     async with open_host() as host:

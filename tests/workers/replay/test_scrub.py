@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kit.mime import CORPUS
 from workers.replay.files import Reading
 from workers.replay.scrub import vocabulary
 from workers.replay.scrub.corpus import scrub_corpus
 from workers.replay.scrub.message import scrub, scrub_markup
 from workers.replay.scrub.words import Words
 
-CORPUS = Path(__file__).parents[4] / "shared/corpus/eml"
 KNOWN = (
     vocabulary.HEADS
     | vocabulary.ENDINGS
