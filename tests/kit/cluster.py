@@ -83,7 +83,7 @@ class Cluster:
         with server.client() as client:
             return int(client.cluster("info")["cluster_known_nodes"]) == len(self.servers)
 
-    def wait_until_well(self, *, seconds: float = 30) -> None:
+    def wait_until_well(self, *, seconds: float = 90) -> None:
         """Wait until all that run say that the Cluster is well, and replicas are up to date."""
         wait_until(
             lambda: all(is_well(server) for server in self.servers if server.process is not None),
@@ -120,9 +120,7 @@ class Cluster:
 
     def wait_for_failover(self, old: Server, slot: int) -> Server:
         """Wait until somebody else has a slot; return who."""
-        wait_until(
-            lambda: self.find_master(slot, but=old) is not old, "there is no fail-over", seconds=60
-        )
+        wait_until(lambda: self.find_master(slot, but=old) is not old, "there is no fail-over")
         return self.find_master(slot, but=old)
 
     def client(self) -> redis.RedisCluster:

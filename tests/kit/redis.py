@@ -57,7 +57,8 @@ class Server:
         raise RuntimeError(f"the test's server does not answer: see {self.directory}/log")
 
     def client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket))
+        password = self.settings.get("requirepass")
+        return redis.Redis(unix_socket_path=str(self.socket), password=password)
 
     def fresh(self) -> None:
         """Empty the server."""

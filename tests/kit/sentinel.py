@@ -127,9 +127,10 @@ class Watched:
 
     def wait_for_replicas(self, count: int) -> None:
         """Wait until the master has so many replicas, each of them up to date."""
-        master = self.servers[0] if self.sentinels[0].process is None else self.find_master()
 
         def has_replicas() -> bool:
+            begun = self.sentinels[0].process is not None
+            master = self.find_master() if begun else self.servers[0]
             with master.client() as client:
                 info = client.info("replication")
             states = [info.get(f"slave{number}", {}) for number in range(count)]
@@ -149,7 +150,7 @@ class Watched:
                 server.kill()
 
 
-def wait_until(condition: object, complaint: str, *, seconds: float = 30) -> None:
+def wait_until(condition: object, complaint: str, *, seconds: float = 90) -> None:
     """Wait until something holds; whoever does not answer yet counts as no."""
     deadline = time.monotonic() + seconds
     while True:

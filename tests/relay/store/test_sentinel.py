@@ -50,7 +50,7 @@ async def link(watched: Watched) -> AsyncIterator[Link]:
 async def insist(link: Link, *parts: str) -> tuple[object, list[StoreUnavailable]]:
     """Ask until there is an answer; return it, and what was heard before."""
     errors = []
-    with trio.fail_after(30):
+    with trio.fail_after(90):
         while True:
             try:
                 return await link.call(*parts), errors
@@ -71,8 +71,7 @@ async def test_master_that_was_killed(watched: Watched, link: Link, config: Conf
 
     assert errors[0].executed is True  # it was sent to who died
     assert all(error.executed is False for error in errors[1:])
-    new = watched.find_master()
-    assert new is not old
+    new = await trio.to_thread.run_sync(watched.wait_for_failover, old)
     claims = Claims(store)
     taken = 0
     while found := await claims.take():
@@ -157,7 +156,7 @@ async def test_bell_leaves_a_master_that_hangs(
     old = watched.find_master()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Bell(watched.url, WAKE_CHANNEL, heard.append).run)
-        with trio.fail_after(40):
+        with trio.fail_after(120):
             while "" not in heard:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             await trio.sleep(1)
