@@ -45,7 +45,7 @@ export function overview(query, go) {
     title: "Overview",
     wanted: [
       { name: "status", path: path(["status"]), every: 2 },
-      { name: "queues", path: path(["queues"], { limit: 100 }), every: 2 },
+      { name: "queues", path: path(["queues"], { limit: 100 }), every: 4 },
       { name: "sites", path: path(["sites"]), every: 4 },
       { name: "standing", path: path(["standing"]), every: 4 },
       { name: "tenants", path: path(["tenants"]), every: 4 },
