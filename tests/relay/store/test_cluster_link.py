@@ -10,6 +10,7 @@ from relay.config import Config
 from relay.errors import StoreError, StoreUnavailable
 from relay.store.chart import SLOTS, find_slot
 from relay.store.cluster import ClusterLink
+from relay.store.durability import find_risks, find_weaknesses
 from relay.store.keys import SHARDS, WAKE_CHANNEL, make_key
 from relay.store.link import Bell
 from relay.store.opening import make_link
@@ -237,6 +238,31 @@ async def test_long_body_reaches_the_new_master_before_its_accept(
                 nursery.start_soon(post, store, SHARD, b"hello")
     with cluster.client() as client:
         assert assert_sound(client).total("ledger")["accepted"] == 21
+
+
+# -- what it can lose -----------------------------------------------------------------------------
+
+
+async def test_every_master_is_asked_whether_it_can_forget(
+    cluster: Cluster, link: ClusterLink
+) -> None:
+    careless = cluster.find_master(TAG_SLOTS[3])
+    assert await find_weaknesses(link) == []
+    with careless.client() as client:
+        client.config_set("appendfsync", "everysec")
+    try:
+        (weakness,) = await find_weaknesses(link)
+    finally:
+        with careless.client() as client:
+            client.config_set("appendfsync", "always")
+    assert weakness.startswith(f"127.0.0.1:{careless.port}: appendfsync is 'everysec'")
+
+
+async def test_cluster_without_replicas_is_a_risk(cluster: Cluster, link: ClusterLink) -> None:
+    risks = await find_risks(link, 0)
+
+    assert len(risks) == len({cluster.find_master(slot).port for slot in TAG_SLOTS})
+    assert all("a fail-over forgets" in risk for risk in risks)
 
 
 # -- masters that go ------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from relay.store.link import Link
+from tests.kit.ports import find_free_port
 from tests.kit.redis import Server, open_server
+from tests.kit.sentinel import wait_until
 from tests.workers.doctor.place import levels, make_config
 from workers.doctor.storehouse import _check_clock, _judge_memory, check_store
 
@@ -37,6 +39,29 @@ async def test_one_that_can_forget(tmp_path: Path, durability: str, level: str) 
 
     assert (first.level, levels(rest)) == (level, [("store", "ok"), ("clock", "ok")])
     assert "appendfsync is 'everysec'" in first.text
+
+
+async def test_one_with_a_replica(tmp_path: Path) -> None:
+    """What a fail-over can lose is said, and with both settings there is nothing to say."""
+    with (
+        open_server(maxmemory="100mb", port=str(find_free_port())) as server,
+        open_server() as replica,
+        server.client() as client,
+    ):
+        with replica.client() as other:
+            other.replicaof("127.0.0.1", server.port)
+        wait_until(lambda: client.info("replication")["connected_slaves"] == 1, "no replica")
+        link = Link(server.url, timeout=10)
+        config = make_config(tmp_path, store={"url": server.url})
+        _, risk, *_ = await check_store(config, link)
+        client.config_set("min-replicas-to-write", 1)
+        config = make_config(tmp_path, store={"url": server.url, "replicas": 1})
+        found = await check_store(config, link)
+        await link.aclose()
+
+    assert (risk.check, risk.level) == ("store", "warning")
+    assert "a fail-over forgets" in risk.text
+    assert levels(found) == [("store", "ok"), ("store", "ok"), ("clock", "ok")]
 
 
 async def test_one_that_is_away(tmp_path: Path) -> None:
