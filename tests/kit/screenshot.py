@@ -10,6 +10,7 @@ import json
 import random
 import re
 import smtplib
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.kit.authority import Authority
 from tests.kit.browser import Browser, find_obstacle
 from tests.kit.gateway import Gateway
 from tests.kit.inbox import Inbox
@@ -57,9 +59,12 @@ domains = ["gone.test"]
 
 
 class Town(Load):
-    """Senders of two tenants, who write to people at all providers."""
+    """Senders of two tenants, who write to people at all providers, over TLS."""
 
     def _send_one(self, session: smtplib.SMTP, mark: str, count: int) -> None:
+        if session.has_extn("starttls"):  # not said any more once it is on
+            session.starttls(context=ssl._create_unverified_context())
+            session.ehlo()
         chance = random.Random(mark)
         (domain,) = chance.choices(list(_SHARES), list(_SHARES.values()))
         sender = chance.choice(["kim@acme.example", "lee@acme.example", "news@shop.example"])
@@ -69,20 +74,20 @@ class Town(Load):
 
 
 @contextmanager
-def open_providers() -> Iterator[str]:
+def open_providers(directory: Path) -> Iterator[str]:
     """Run ``outgate emulate`` on free ports; yields the sites and routes that lead there, TOML."""
-    with tempfile.TemporaryDirectory(prefix="providers-") as name:
-        file = Path(name) / "providers.toml"
-        text = _PROVIDERS.read_text("utf-8")
-        file.write_text(re.sub(r"127\.0\.0\.1:26\d\d", _find_place, text))
-        command = [sys.executable, "-m", "workers.cli", "emulate", "-c", str(file), "--json"]
-        command += ["--every", "1h"]  # one line; nobody reads more of them
-        with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            try:
-                yield json.loads(process.stdout.readline())["routes"]
-            finally:
-                process.terminate()
+    file = directory / "providers.toml"
+    text = re.sub(r"127\.0\.0\.1:26\d\d", _find_place, _PROVIDERS.read_text("utf-8"))
+    file.write_text(text.replace('rate = "20/s burst 50"', 'rate = "2/s burst 20"'))
+    command = [sys.executable, "-m", "workers.cli", "emulate", "-c", str(file), "--json"]
+    command += ["--authority", str(directory / "providers.pem")]
+    command += ["--every", "1h"]  # one line; nobody reads more of them
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())["routes"]
+        finally:
+            process.terminate()
 
 
 def _find_place(_: re.Match[str]) -> str:
@@ -95,11 +100,14 @@ def take(file: Path, seconds: float, *, dark: bool = False) -> None:
         raise RuntimeError(obstacle)
     port = find_free_port()
     with (
-        open_providers() as routes,
+        tempfile.TemporaryDirectory(prefix="screenshot-") as name,
+        open_providers(Path(name)) as routes,
         Inbox() as ours,  # where notices go
         Gateway(
             {"gone.test": find_free_port(), "*.example": ours.port},
-            delivery='processes = 1\nretry = ["30s", "2m", "10m"]',
+            delivery='processes = 1\nretry = ["30s", "2m", "10m"]\n'
+            f'ca_file = "{name}/providers.pem"',
+            ingress=_write_certificate(Path(name)),
             admin=f'listen = ["127.0.0.1:{port}"]',
             tables=_TABLES + routes,
         ) as gateway,
@@ -111,6 +119,14 @@ def take(file: Path, seconds: float, *, dark: bool = False) -> None:
             browser.wait_for("adds up", ".tile.ledger")
             browser.shoot(file)
     shrink(file)
+
+
+def _write_certificate(directory: Path) -> str:
+    """Make a certificate for the ingress; return the lines of its configuration."""
+    certificate, key = (
+        Authority("screenshot authority").issue("gateway.example.net").write(directory)
+    )
+    return f'tls.certificate = "{certificate}"\ntls.key = "{key}"'
 
 
 def shrink(file: Path) -> None:

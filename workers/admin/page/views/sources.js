@@ -314,7 +314,7 @@ function drawThere(one) {
 
 /** One source at one site, over time. */
 export function standing([source, site], query, go) {
-  const window = WINDOWS.some(([value]) => value === query.window) ? query.window : "1d";
+  const window = WINDOWS.some(([value]) => value === query.window) ? query.window : "1h";
   return {
     title: `${source} at ${site}`,
     wanted: [
