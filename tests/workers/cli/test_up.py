@@ -47,6 +47,24 @@ def test_taken_port_is_named_even_when_it_would_be_shared() -> None:
     )
 
 
+def test_the_port_of_the_dashboard_is_looked_at_too(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        path = write_config(tmp_path, port=find_free_port())
+        file = Path(path)
+        file.write_text(
+            file.read_text().replace("enabled = false", f'listen = ["127.0.0.1:{port}"]')
+        )
+
+        assert main(["up", "-c", path]) == 1
+
+    said = capfd.readouterr().err
+    assert f"port {port} on 127.0.0.1 is taken" in said
+    assert "change admin.listen" in said
+
+
 def test_port_with_connections_of_the_last_run_is_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

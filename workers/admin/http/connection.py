@@ -7,6 +7,7 @@ is used that would wait for it.
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +26,9 @@ _MOST_AHEAD = 64 * 1024  # octets that a client may send before it has its answe
 _HEAD_TIME = 10.0  # seconds for a request's head, and between two requests
 _BODY_TIME = 10.0
 _SEND_TIME = 20.0  # seconds for one piece of an answer
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 Message = MutableMapping[str, Any]
 Application = Callable[
@@ -88,7 +92,7 @@ class Connection:
         return None
 
     async def _read_body(self, request: h11.Request) -> bytes:
-        length = dict(request.headers.raw_items()).get(b"Content-Length", b"0")
+        length = dict(request.headers).get(b"content-length", b"0")
         if length.isdigit() and int(length) > MOST_BODY:
             raise Refused(413)
         if self._http.they_are_waiting_for_100_continue:
@@ -153,8 +157,10 @@ class Connection:
 
     def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         """Return an answer's head."""
+        # RFC 9110 §6.6.1: who has a clock says when it was.
+        headers = [*headers, (b"date", _tell_date())]
         if self.is_last:
-            headers = [*headers, (b"connection", b"close")]
+            headers.append((b"connection", b"close"))
         return self._http.send(h11.Response(status_code=status, headers=headers)) or b""
 
     async def write(self, octets: bytes, *, head: bytes, more: bool) -> None:
@@ -185,6 +191,12 @@ class Connection:
                 return
             self._http.receive_data(octets)
             ahead += len(octets)
+
+
+def _tell_date() -> bytes:
+    now = time.gmtime()
+    day, month = _DAYS[now.tm_wday], _MONTHS[now.tm_mon - 1]  # not strftime: it asks the locale
+    return f"{day}, {now.tm_mday:02} {month} {time.strftime('%Y %H:%M:%S', now)} GMT".encode()
 
 
 class Exchange:

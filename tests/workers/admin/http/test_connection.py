@@ -1,5 +1,7 @@
 """HTTP as it arrives: requests one after another, limits, clients that go or do not listen."""
 
+import datetime as dt
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -125,6 +127,7 @@ async def test_who_waits_for_leave_to_send_gets_it() -> None:
     ("octets", "status"),
     [
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (MOST_BODY + 1), b"413"),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (MOST_BODY + 1), b"413"),
         (
             b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
             + b"1000\r\n%b\r\n" % (b"x" * 4096) * 17,
@@ -145,6 +148,15 @@ async def test_what_is_too_long_or_no_http_is_refused(octets: bytes, status: byt
         assert said.startswith(b"HTTP/1.1 " + status)
         assert b"connection: close" in said.lower()
     assert not echo.scopes
+
+
+async def test_an_answer_says_when_it_was() -> None:
+    async with serve() as (_, port, _):
+        said = await talk(port, LAST)
+    (date,) = re.findall(rb"(?i)\r\ndate: (.*)\r\n", said)
+    now = dt.datetime.now(dt.UTC)
+    told = dt.datetime.strptime(date.decode(), "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=dt.UTC)
+    assert abs((now - told).total_seconds()) < 60
 
 
 async def test_a_head_answer_has_no_body() -> None:
