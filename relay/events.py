@@ -21,6 +21,7 @@ It is the operator's record, apart from the service's own log. Keys are stable:
     tls_verified, tls_problem    by what the host was verified: dane-ee dane-ta pkix, or "" and why not,
                 or why it went in clear
     certificate the host's, SHA-256
+    seconds     that the attempt took, from MAIL to the last answer; 0 when there was none
     wait        seconds until the next attempt        (deferred)
 
 What operators decide is an event of its own, one for each command:

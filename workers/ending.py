@@ -34,12 +34,13 @@ from workers.tls.proof import NOTHING, Proof
 _log = logging.getLogger("outgate.worker")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """Where an attempt was made, for the record; all empty when none could be.
 
     ``dsn``: the host offered DSN, and so has taken over telling the sender (RFC 3461 §5.2.1).
-    ``policy``: who demanded what of TLS; ``proof``: what it was.
+    ``policy``: who demanded what of TLS; ``proof``: what it was. ``seconds``: from MAIL to the last answer,
+    when it has come.
     """
 
     source: str = ""
@@ -49,6 +50,7 @@ class Attempt:
     policy: Policy = "none"
     proof: Proof = NOTHING
     site: str = ""
+    seconds: float = 0.0
 
 
 class _LastOutcome(msgspec.Struct, frozen=True):
@@ -362,6 +364,7 @@ class Ending:
             "site": attempt.site,
             "host": attempt.host,
             "address": attempt.address,
+            "seconds": attempt.seconds,
             **_describe_tls(attempt),
         }
 

@@ -364,7 +364,8 @@ class Lane:
         early = self._settings.unknown_outcome == "retry"
         began = time.perf_counter()
         verdict = await peer.deliver(claim, self._desk.store, event, early=early)
-        COUNTERS.observe("attempt_seconds", time.perf_counter() - began)
+        attempt.seconds = round(time.perf_counter() - began, 4)
+        COUNTERS.observe("attempt_seconds", attempt.seconds)
         return verdict, attempt
 
     # -- ends ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the admin service writes down by itself: messages, to be searched, and figures over time.
+"""What the admin service makes of what it hears: messages, to be searched, figures over time, traces.
 
 Both files can be done without: what cannot be made or written is told once, and the rest goes on.
 """
@@ -21,6 +21,7 @@ from workers.admin.history import History, read_totals_of
 from workers.admin.index import Index
 from workers.admin.office import Office
 from workers.admin.question import Question
+from workers.tracing.tracer import Tracer, make_tracer
 from workers.views.grid import read_grid
 
 _log = logging.getLogger("outgate.admin")
@@ -32,10 +33,11 @@ class Records:
     """The books of one service."""
 
     def __init__(self, office: Office) -> None:
-        """Open them, and give them to who asks."""
+        """Open them, and give them to who asks. Raises StartError: traces are wanted and cannot be made."""
         config, store = office.config, office.store
         self._hearing = office.hearing
         self._index = _open("messages cannot be searched", config, lambda: Index(config))
+        self._tracer = make_tracer(config)
         totals = read_totals_of(store)
         self._history = _open(
             "figures over time are not kept",
@@ -55,6 +57,8 @@ class Records:
                 nursery.start_soon(_listen, self._hearing, self._index)
             if self._history is not None:
                 nursery.start_soon(self._history.run)
+            if self._tracer is not None:
+                nursery.start_soon(_trace, self._hearing, self._tracer)
 
     def close(self) -> None:
         """Close them, when nobody asks any more."""
@@ -75,6 +79,11 @@ def _open(what: str, config: Config, make: Callable[[], Book]) -> Book | None:
 async def _listen(hearing: Hearing, index: Index) -> None:
     async with hearing.open() as heard:
         await index.run(heard)
+
+
+async def _trace(hearing: Hearing, tracer: Tracer) -> None:
+    async with hearing.open() as heard:
+        await tracer.run(heard)
 
 
 async def _search(index: Index, store: Store, **given: object) -> dict[str, Any]:
