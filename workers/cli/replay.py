@@ -5,7 +5,6 @@ import json
 import math
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from relay.errors import ConfigError, StartError
 from relay.net.resolver import NameNotFound, NameUnavailable, Resolver
 from relay.net.tls import make_client_context
 from relay.smtp.extensions import LocalProtocolError, check_word
+from workers.cli.page import warn
 from workers.hosts import is_address
 from workers.replay.addresses import Addressing
 from workers.replay.display import watch
@@ -113,7 +113,7 @@ def _add_pace(parser: argparse.ArgumentParser) -> None:
     pace.add_argument("--rate", metavar="N/s", type=_make(parse_rate), help="so many: 100/s, 500/m")
     pace.add_argument(
         "--as-recorded", action="store_true",
-        help="as far apart as they came: by Received, else the file, else Date",
+        help="as far apart as they came: by Received, else the mailbox, else Date, else the file's time",
     )  # fmt: skip
     group.add_argument(
         "--factor", metavar="X", type=_read_factor, help="with --as-recorded: so many times as fast"
@@ -183,6 +183,8 @@ def run(arguments: argparse.Namespace) -> int:
             reading, arguments.scrub, arguments.scrub_key_file, console, arguments.count
         )
     _check(arguments)
+    if arguments.real_recipients and not arguments.rcpt:
+        warn("--real-recipients: whom the messages were for may get them again")
     config = load(arguments.config)
     journal = Journal(arguments.state) if arguments.state is not None else None
     try:
@@ -309,7 +311,7 @@ def _tell(arguments: argparse.Namespace, replay: Run) -> None:
         except OSError as error:
             raise StartError(f"--report {arguments.report}: {error.strerror}") from error
     if replay.stopped and arguments.state is None:
-        print("outgate: stopped; with --state FILE it could be gone on with", file=sys.stderr)
+        warn("stopped; with --state FILE it could be gone on with")
 
 
 # -- words of the command line --------------------------------------------------------------------

@@ -40,7 +40,7 @@ def draw(
     notices = _list_notices(state)[:3]
     parts += [_cut(f"! {text}", width, "bold red") for text in notices]
     sites, grid = state["sites"], state["grid"]
-    rows = max(3 * _LEAST, height - len(parts) - 7)  # two heads of tables, three titles, the edges
+    rows = max(3 * _LEAST, height - len(parts) - 6)  # two heads of tables, three titles, an edge
     shares = _share(rows, (len(sites), len(grid["sources"]), len(events)))
     parts.append(_head("what waits, by site", width))
     parts.append(_draw_sites(sites[: shares[0]], width))

@@ -89,9 +89,9 @@ class Reading:
     def _read_file(self, path: Path, position: int) -> Iterator[Letter]:
         opened = Opened(path)
         try:
-            stamp = _find_stamp(path.name, path.stat().st_mtime)
+            changed = path.stat().st_mtime
             if not is_tar(opened.stream):
-                for letter in self._read_stream(opened.stream, str(path), stamp):
+                for letter in self._read_stream(opened.stream, str(path), changed):
                     yield _place(letter, position + opened.position)
                 return
             for entry in read_entries(opened.stream):
@@ -99,20 +99,21 @@ class Reading:
                     self.left.leave("no mail, by its name")
                     continue
                 name = f"{path}:{entry.name}"
-                stamp = _find_stamp(entry.name.rpartition("/")[2], entry.stamp)
-                for letter in self._read_stream(entry.stream, name, stamp):
+                for letter in self._read_stream(entry.stream, name, entry.stamp):
                     yield _place(letter, position + opened.position)
         finally:
             opened.close()
 
-    def _read_stream(self, stream: io.BufferedReader, name: str, stamp: float) -> Iterator[Letter]:
+    def _read_stream(
+        self, stream: io.BufferedReader, name: str, changed: float
+    ) -> Iterator[Letter]:
         """Yield what is in a file: one message, or a mailbox of them."""
         if stream.peek(5)[:5] != b"From ":
             content = stream.read(self.most + 1)
             if len(content) > self.most:
                 self.left.leave(f"larger than {self.most:,} octets")
             elif content:
-                yield Letter(name, content, stamp)
+                yield Letter(name, content, _find_stamp(name), changed)
             else:
                 self.left.leave("empty")
             return
@@ -120,7 +121,7 @@ class Reading:
             if found is None:
                 self.left.leave(f"larger than {self.most:,} octets")
             elif found:
-                yield Letter(f"{name}#{number}", found, came or stamp)
+                yield Letter(f"{name}#{number}", found, came, changed)
             else:
                 self.left.leave("empty")
 
@@ -136,11 +137,12 @@ def is_mail(name: str, *, archives: bool) -> bool:
     return _MH.fullmatch(file) is not None
 
 
-def _find_stamp(name: str, changed: float) -> float:
-    """Return when a file's message came: a Maildir's name says it better than the file's time."""
-    found = _MAILDIR.match(name)
-    return float(found[1]) if found else changed
+def _find_stamp(name: str) -> float:
+    """Return when a Maildir's message came, by its file's name; 0 for another file."""
+    *folders, file = name.split("/")
+    found = _MAILDIR.match(file) if folders and folders[-1] in ("cur", "new") else None
+    return float(found[1]) if found else 0.0
 
 
 def _place(letter: Letter, position: int) -> Letter:
-    return Letter(letter.name, letter.content, letter.stamp, position)
+    return Letter(letter.name, letter.content, letter.stamp, letter.changed, position)

@@ -11,13 +11,14 @@ class Letter:
     """One message of a corpus.
 
     ``name``: where it was found, e.g. ``mail.tar.zst:cur/1``, ``box.mbox#12``. ``stamp``: when it
-    came, seconds since 1970, as the file has it; 0: it does not say. ``position``: octets of the
-    files on the disk that were read up to it, those before included.
+    came, seconds since 1970, as the mailbox has it; 0: it does not say. ``changed``: the time of the
+    file. ``position``: octets of the files on the disk that were read up to it, those before included.
     """
 
     name: str
     content: bytes
     stamp: float = 0.0
+    changed: float = 0.0
     position: int = 0
 
 

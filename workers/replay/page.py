@@ -4,11 +4,10 @@ Curves are SVG in the file. Whoever opens it years later, or offline, sees the s
 """
 
 import html
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from workers.replay.report import format_latency, format_time
+from workers.replay.report import format_latency, format_time, spell_protection
 
 _WIDTH, _HEIGHT = 900, 180
 _LEFT, _BOTTOM = 64, 22  # room for the numbers beside and below
@@ -83,7 +82,7 @@ def _list_figures(report: dict[str, Any]) -> list[tuple[object, ...]]:
     rows += [
         ("took", f"{report['seconds']:,.1f} s" + (" (stopped)" if report["stopped"] else "")),
         ("rate", f"{report['rate']:,.1f} messages/s, {report['octet_rate'] / 1e6:,.2f} MB/s"),
-        ("connections", json.dumps(report["connections"]["protection"]).strip("{}")),
+        ("connections", spell_protection(report)),
     ]
     names = (("connect", "connecting"), ("dot", "dot to reply"), ("whole", "MAIL to reply"))
     rows += [(title, format_latency(latency[name]) or "-") for name, title in names]

@@ -56,7 +56,7 @@ def pack(letter: Letter, number: int, addressing: Addressing, field: bytes) -> P
     return Parcel(
         number,
         letter.name,
-        find_time(head, letter.stamp),
+        find_time(head, letter.stamp, letter.changed),
         envelope,
         field + content,
         letter.position,

@@ -102,7 +102,7 @@ def show(console: Console, report: dict[str, Any]) -> None:
         console,
         f"in {report['seconds']:.1f} s: {report['rate']:,.1f} messages/s, "
         f"{report['octet_rate'] / 1e6:,.2f} MB/s, over {report['connections']['opened']:,} connections "
-        f"({_spell_protection(report)})",
+        f"({spell_protection(report)})",
     )
     for name, title in (("connect", "connecting"), ("dot", "dot to reply"), ("whole", "whole")):
         if text := format_latency(report["latency"][name]):
@@ -142,9 +142,11 @@ def _list_trouble(report: dict[str, Any]) -> list[str]:
     return lines + [f"damaged: {text}" for text in report["damaged"]]
 
 
-def _spell_protection(report: dict[str, Any]) -> str:
-    found = report["connections"]["protection"]
-    return ", ".join(f"{n:,} {name}" for name, n in found.items()) or "none"
+def spell_protection(report: dict[str, Any]) -> str:
+    """Return "20 TLSv1.3, 3 in clear"."""
+    found = report["connections"]["protection"].items()
+    words = (f"{n:,} {'in clear' if name == 'none' else name}" for name, n in found)
+    return ", ".join(words) or "none"
 
 
 def format_latency(found: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""When a message came: the time in its topmost Received, else in its file, else in Date."""
+"""When a message came: by its topmost Received, else its mailbox, else Date, else its file."""
 
 import calendar
 import re
@@ -22,10 +22,11 @@ _ZONES = {b"EST": -5, b"EDT": -4, b"CST": -6, b"CDT": -5, b"MST": -7, b"MDT": -6
           b"PDT": -7}  # fmt: skip
 
 
-def find_time(head: bytes, stamp: float) -> float:
+def find_time(head: bytes, stamp: float, changed: float = 0.0) -> float:
     """Return when a message came, seconds since 1970; 0: nobody knows.
 
-    ``head``: its beginning, with CRLF. ``stamp``: what its file says (0: nothing).
+    ``head``: its beginning, with CRLF. ``stamp``: what its mailbox says (0: nothing), ``changed``: its
+    file's time, which says most often when it was copied.
     """
     date = 0.0
     for name, value in fields(head):
@@ -36,7 +37,7 @@ def find_time(head: bytes, stamp: float) -> float:
                 return found
         elif lower == b"date" and not date:
             date = read_date(value)
-    return stamp or date
+    return stamp or date or changed
 
 
 def read_date(text: bytes) -> float:

@@ -1,7 +1,7 @@
 """Whom a message goes to, and that it is nobody real unless somebody said so."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.address import find_domain
@@ -79,6 +79,7 @@ _LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 _DOMAIN = st.lists(_LABEL, min_size=2, max_size=4).map(".".join)
 
 
+@settings(deadline=None)
 @given(_DOMAIN, _DOMAIN)
 def test_two_domains_stay_two(one: str, other: str) -> None:
     first, second = (lead_away(f"a@{name}".encode(), "test") for name in (one, other))
@@ -87,6 +88,7 @@ def test_two_domains_stay_two(one: str, other: str) -> None:
     assert find_domain(first).endswith(".test")  # type: ignore[union-attr]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_no_octets_break_the_search(value: bytes) -> None:
     for address in find_addresses(value):

@@ -6,7 +6,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kit.mime import CORPUS
@@ -135,6 +135,7 @@ _NOISE = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(_WORD, _NOISE, st.binary(max_size=8)), max_size=60))
 def test_whatever_it_is_its_size_stays_and_so_does_all_that_is_no_word(pieces: list[bytes]) -> None:
     octets = b"".join(pieces)
@@ -146,6 +147,7 @@ def test_whatever_it_is_its_size_stays_and_so_does_all_that_is_no_word(pieces: l
     ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(_WORD, st.sampled_from([b" ", b", ", b"\r\n", b"@", b"/", b"-"])), max_size=30

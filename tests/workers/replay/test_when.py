@@ -35,7 +35,8 @@ def test_the_topmost_received_says_when_it_came() -> None:
     )
     assert find_time(head, 5.0) == 1_767_600_000
     assert find_time(head.partition(b"Date")[1], 5.0) == 5.0
-    assert find_time(b"Date: Mon, 5 Jan 2026 08:00:00 +0000\r\n", 0.0) == 1_767_600_000
+    assert find_time(b"Date: Mon, 5 Jan 2026 08:00:00 +0000\r\n", 0.0, 9.0) == 1_767_600_000
+    assert find_time(b"Subject: x\r\n", 0.0, 9.0) == 9.0
 
 
 def test_the_line_between_messages_of_a_mailbox_has_a_date() -> None:

@@ -38,7 +38,7 @@ def scrub_corpus(
         for letter in islice(reading.read(), most):
             count += 1
             octets += len(letter.content)
-            put(count, scrub(letter.content, words), letter.stamp)
+            put(count, scrub(letter.content, words), letter.stamp or letter.changed)
             if count % _EVERY == 0:
                 console.print(f"{count:,} messages, {octets / 1e6:,.1f} MB", soft_wrap=True)
     for why, number in reading.left.reasons.items():
