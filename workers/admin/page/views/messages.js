@@ -116,8 +116,18 @@ function drawForm(given, go) {
   );
 }
 
+/** What was searched: from when on, and when nobody listened. */
 function drawSince(found) {
-  return found?.since ? h("span", { class: "dim" }, "of all since ", when(found.since)) : null;
+  if (!found?.since) return null;
+  const gaps = found.gaps ?? [];
+  const title = gaps.map((gap) => `${stamp(gap.from)} to ${stamp(gap.to)}`).join("\n");
+  return h(
+    "span",
+    { class: "dim" },
+    "of all since ",
+    when(found.since),
+    gaps.length > 0 ? h("span", { title }, ` but for ${counted(gaps.length, "gap")}`) : null,
+  );
 }
 
 function drawFound(poll, pages, redraw) {

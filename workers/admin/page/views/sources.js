@@ -231,7 +231,11 @@ export function site([name]) {
               "Now",
               null,
               poll.data.sites
-                ? h("p", { class: "empty" }, "Nothing is known of this site.")
+                ? h(
+                    "p",
+                    { class: "empty" },
+                    "It is none of the hundred sites with most mail: little waits for it, or nothing.",
+                  )
                 : pending(poll.troubles.sites),
             ),
         panel(
