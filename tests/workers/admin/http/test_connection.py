@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.net.listen import open_listener
+from relay.net.stream import Stream
 from workers.admin.http import connection as module
-from workers.admin.http.connection import MOST_BODY
+from workers.admin.http.connection import MOST_BODY, Connection
 from workers.admin.http.server import Server
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -231,3 +234,29 @@ async def test_the_end_waits_for_what_has_begun_and_for_nothing_else() -> None:
         said = await read_answer(busy, b"/wait")
         assert b"connection: close" in said.lower()
         assert await busy.receive_some() == b""
+
+
+_PIECES = st.sampled_from(
+    [
+        GET % b"/a", HALF, LAST, b"\r\n", b"\n", b"\0", b"POST /x HTTP/1.1\r\n", b"Host: x\r\n",
+        b"Transfer-Encoding: chunked\r\n", b"Content-Length: 3\r\n", b"Content-Length: -1\r\n",
+        b"Expect: 100-continue\r\n", b"Upgrade: h2c\r\nConnection: upgrade\r\n", b"5\r\nabcde\r\n",
+        b"0\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET /%ff%00 HTTP/1.0\r\n\r\n",
+        b"HEAD /\xff HTTP/1.1\r\n", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(_PIECES | st.binary(max_size=30), max_size=12).map(b"".join))
+async def test_nothing_that_is_sent_breaks_it(octets: bytes) -> None:
+    """Whatever comes, the answer is HTTP, or none, and the connection ends."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(octets)
+        theirs.shutdown(socket.SHUT_WR)
+        with trio.fail_after(30):
+            await Connection(Stream(ours), "127.0.0.1", Echo()).run()  # type: ignore[arg-type]
+        said = b""
+        while part := theirs.recv(65536):
+            said += part
+    assert said == b"" or said.startswith((b"HTTP/1.1 2", b"HTTP/1.1 1", b"HTTP/1.1 4"))
