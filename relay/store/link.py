@@ -73,7 +73,7 @@ _READS = frozenset({
     "count", "CONFIG", "DBSIZE", "ECHO", "EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET",
     "HSCAN", "HVALS", "INFO", "LLEN", "LRANGE", "PING", "PTTL", "PUBLISH", "PUBSUB", "ROLE", "SCARD",
     "SMEMBERS", "TIME", "TTL", "XLEN", "XRANGE", "ZCARD", "ZCOUNT", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE",
-    "ZSCORE",
+    "ZRANK", "ZSCORE",
 })  # fmt: skip
 
 

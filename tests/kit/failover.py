@@ -41,7 +41,7 @@ def change_under_load(
             change()
             wait_for_traffic(load, inbox)
             longest = max(longest, time.monotonic() - begun)
-    return load, gateway.wait_ledger(1, seconds=60), longest
+    return load, gateway.wait_ledger(1, seconds=150), longest
 
 
 def find_lost(load: Load, inbox: Inbox) -> set[tuple[str, str]]:
