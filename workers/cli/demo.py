@@ -30,12 +30,14 @@ from workers.emulation.premises import (
     HOSTNAME,
     DemoSource,
     Premises,
+    choose_dashboard,
     choose_sources,
     make_premises,
 )
 from workers.emulation.sender import Sender
 
 _MESSAGES = 2000
+_WATCHED, _PACE = 36_000, 20.0  # messages with --watch, and how many a second: half an hour
 _EMPTY = 100.0  # seconds for the queue to empty after the last message was accepted
 _LOOK = 0.25  # seconds between two looks at the ledger
 _BY_SIGNAL = 128  # what a shell adds to the number of the signal that ended a program
@@ -52,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_read_count,
         metavar="N",
         help=f"how many to send (default: {_MESSAGES}, or each file once)",
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help=f"with the dashboard, and {_PACE:g} messages a second until Ctrl-C (or {_WATCHED:,} messages)",
     )
     parser.add_argument(
         "--keep", metavar="DIR", help="a new directory for configuration, store and logs, kept"
@@ -75,7 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     corpus, left_out = _open_corpus(arguments)
     console = Console(stderr=arguments.json, highlight=False)
     with _open_directory(arguments.keep) as directory:
-        demo = Demo(corpus, left_out, directory, console, own_corpus=not arguments.paths)
+        demo = Demo(
+            corpus, left_out, directory, console,
+            own_corpus=not arguments.paths, watched=arguments.watch,
+        )  # fmt: skip
         result = trio.run(demo.run)
         if result is None:
             console.print("Stopped; nothing is left behind." if not arguments.keep else "Stopped.")
@@ -94,7 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _open_corpus(arguments: argparse.Namespace) -> tuple[Corpus, Counter[str]]:
     if arguments.paths:
         return open_files(arguments.paths, seed=arguments.seed, count=arguments.messages)
-    return GeneratedCorpus(arguments.seed, arguments.messages or _MESSAGES), Counter()
+    usual = _WATCHED if arguments.watch else _MESSAGES
+    return GeneratedCorpus(arguments.seed, arguments.messages or usual), Counter()
 
 
 @contextlib.contextmanager
@@ -126,6 +137,7 @@ class Demo:
     directory: Path
     console: Console
     own_corpus: bool
+    watched: bool = False  # with the dashboard, and slowly
     phase: str = "starting the gateway"
     ledger: dict[str, int] = field(default_factory=lambda: dict(_ZERO))
     notices: dict[str, int] = field(default_factory=lambda: dict(_ZERO))
@@ -134,9 +146,13 @@ class Demo:
         self.premises: Premises = make_premises(self.directory)
         self.sources: tuple[DemoSource, ...] = choose_sources()
         self.internet = Internet(self.premises.receiver_context)
-        self.premises.write_configuration(self.internet.receivers, self.sources)
+        self.dashboard = choose_dashboard() if self.watched else None
+        self.premises.write_configuration(
+            self.internet.receivers, self.sources, dashboard=self.dashboard
+        )
         context = self.premises.sender_context
-        self.sender = Sender(self.corpus, self.premises.port, HOSTNAME, context)
+        rate = _PACE if self.watched else 0.0
+        self.sender = Sender(self.corpus, self.premises.port, HOSTNAME, context, rate=rate)
         self.recipients = sum(
             len(self.corpus.envelope(number).recipients) for number in range(len(self.corpus))
         )
@@ -146,6 +162,10 @@ class Demo:
     async def run(self) -> Result | None:
         """Run it; None when a signal ended it early. Raises StartError."""
         self._say_what_is_different()
+        if self.dashboard is not None:
+            self.console.print(
+                f"The dashboard: http://127.0.0.1:{self.dashboard}/ (Ctrl-C ends the demo)\n"
+            )
         try:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async with trio.open_nursery() as nursery:

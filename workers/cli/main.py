@@ -38,7 +38,7 @@ class _Command:
 _COMMANDS = {
     "demo": _Command(
         "send a corpus through the whole system on loopback, and count what arrived",
-        ("outgate demo", "outgate demo --json"),
+        ("outgate demo", "outgate demo --watch", "outgate demo --json"),
         prints_state=True,
     ),
     "simulate": _Command(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.config.running import Admin
 from relay.net.tls import make_client_context, make_server_context
 from workers.emulation.authority import Authority
 from workers.emulation.internet import SENDER_DOMAIN
@@ -40,7 +41,7 @@ silence = "1s"                # nobody watches a demo for longer
 floor = 0                     # picky.test knows few of those who are written to
 
 [admin]
-enabled = false              # take this out for the dashboard, at http://127.0.0.1:8025/
+{admin}
 
 [checks]
 interval = 0                 # nobody on the real internet knows these sources
@@ -52,6 +53,9 @@ grace = "5s"
 
 # Three sources; of ten messages the first sends five, the second three, the third two.
 """
+_WITHOUT = (
+    "enabled = false              # take this out for the dashboard, at http://127.0.0.1:8025/"
+)
 _SOURCE = """\
 
 [[source]]
@@ -141,9 +145,13 @@ class Premises:
         return self.directory / "tls"
 
     def write_configuration(
-        self, receivers: Iterable[Receiver], sources: Iterable[DemoSource]
+        self,
+        receivers: Iterable[Receiver],
+        sources: Iterable[DemoSource],
+        *,
+        dashboard: int | None = None,
     ) -> None:
-        """Write outgate.toml."""
+        """Write outgate.toml; ``dashboard``: the port where it is, None: without."""
         parts = [
             _HEAD.format(
                 path=self.configuration,
@@ -151,6 +159,7 @@ class Premises:
                 port=self.port,
                 hostname=HOSTNAME,
                 domain=SENDER_DOMAIN,
+                admin=_WITHOUT if dashboard is None else f'listen = ["{_LOOPBACK}:{dashboard}"]',
             )
         ]
         parts += [_SOURCE.format(name=s.name, address=s.address, ehlo=s.ehlo) for s in sources]
@@ -173,10 +182,20 @@ def make_premises(directory: Path) -> Premises:
     return Premises(directory, _find_port())
 
 
-def _find_port() -> int:
+def choose_dashboard() -> int:
+    """Return the dashboard's usual port, or another if that is taken."""
+    usual = Admin().listen[0].port
+    try:
+        return _find_port(usual)
+    except OSError:
+        return _find_port()
+
+
+def _find_port(wanted: int = 0) -> int:
     """Return a port that is free now; nothing else on the machine is likely to take it at once."""
     with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((_LOOPBACK, wanted))
         port: int = probe.getsockname()[1]
         return port
 

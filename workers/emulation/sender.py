@@ -50,14 +50,17 @@ class Sender:
     hostname: str  # that the gateway's certificate must have
     context: ssl.SSLContext
     sessions: int = 10
+    rate: float = 0.0  # messages a second, at most; 0: as fast as they are taken
     sent: list[Sent] = field(default_factory=list)
     accepted: int = 0  # recipients
     refused: Counter[str] = field(default_factory=Counter)  # messages, by what was said
     unanswered: set[Copy] = field(default_factory=set)  # the connection broke before the answer
+    _began: float = field(default=0.0, init=False)
 
     async def run(self) -> None:
         """Send everything; returns when each message has its answer."""
         numbers = iter(range(len(self.corpus)))
+        self._began = trio.current_time()
         async with trio.open_nursery() as nursery:
             for _ in range(self.sessions):
                 nursery.start_soon(self._work, numbers)
@@ -66,6 +69,8 @@ class Sender:
         line = _Line(self)
         try:
             for number in numbers:
+                if self.rate:
+                    await trio.sleep_until(self._began + number / self.rate)
                 sample = self.corpus.make(number)
                 await self._insist(line, number, sample.envelope, sample.content)
             await line.hang_up()

@@ -1,5 +1,6 @@
 """`outgate demo` as a person runs it: a process, its output, and what it leaves behind."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx2
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -132,3 +134,32 @@ def test_what_cannot_be_done_is_said_at_once(
     assert found == status
     assert said in err
     assert "Traceback" not in err
+
+
+def test_it_can_be_watched(environment: dict[str, str]) -> None:
+    """The dashboard is there while mail flows, and goes with the rest."""
+    process = start(environment, "--watch", "--messages", "100000")
+    try:
+        assert process.stdout is not None
+        url = ""
+        for line in process.stdout:
+            if "http://" in line:
+                url = line.split()[2]
+                break
+        delivered, ends = 0, time.monotonic() + 60
+        while not delivered and time.monotonic() < ends:
+            time.sleep(0.2)  # it may not listen yet
+            with contextlib.suppress(httpx2.TransportError):
+                answer = httpx2.get(f"{url}api/v1/status")
+                if answer.status_code == 200:
+                    delivered = answer.json()["ledger"]["delivered"]
+        assert delivered
+        assert "<title>" in httpx2.get(url).text
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode == 128 + signal.SIGINT
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(url)
+    finally:
+        process.kill()
+        process.communicate()
