@@ -55,6 +55,9 @@ e = 1
 [[site]]
 name = "gone.test"
 domains = ["gone.test"]
+[[site]]
+name = "our-own"
+domains = ["acme.example", "shop.example"]
 """
 
 

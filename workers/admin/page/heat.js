@@ -11,8 +11,6 @@ const SIGNS = {
   suspended: "suspended",
   silent: "silent",
   resting: "rests",
-  slowed: "slowed",
-  warming: "warm-up",
 };
 
 /** Draw the cells of /standing. */
@@ -83,14 +81,21 @@ function draw(cell, source, site) {
       vars: { "--score": cell.known ? String(Math.round(cell.score * 100)) : "50" },
     },
     h("b", null, score),
-    h("span", null, sign ?? (cell.pace === null ? "not slowed" : pace(cell.pace))),
+    h("span", null, sign ?? tellPace(cell)),
     cell.warmup ? h("i", { class: "warm", vars: { "--used": `${used(cell.warmup)}%` } }) : null,
   );
 }
 
+/** How fast it may send there, as far as answers have told. */
+function tellPace(cell) {
+  if (cell.pace !== null) return `≤ ${pace(cell.pace)}`;
+  return cell.state === "warming" ? "warm-up" : "not slowed";
+}
+
 function look(cell) {
   if (["bad", "stop"].includes(toneOf(cell.state))) return toneOf(cell.state);
-  return cell.known ? "scored" : "unscored";
+  const waits = ["silent", "resting", "probing"].includes(cell.state) ? " waits" : "";
+  return (cell.known ? "scored" : "unscored") + waits;
 }
 
 function describe(cell) {
