@@ -51,8 +51,8 @@ SENDER = "198.18.2.101"
 PORT = 25
 DOMAINS = tuple(f"d{number}.load.test" for number in range(12))
 
-CLAIM = 3.0  # lease of a delivery, and of a connection, s
-TIMEOUT = 1.0  # of a round trip to the store, s
+CLAIM = 5.0  # lease of a delivery, and of a connection, s
+TIMEOUT = 2.0  # of a round trip to the store, s
 _LOOK = 0.05
 
 _CONFIG = """\

@@ -14,8 +14,8 @@ from tests.kit.estate import DOMAINS, INGRESS, PORT, Estate, open_estate
 pytestmark = pytest.mark.slow
 
 AWAY = 4.0  # s
-LARGE = 4 << 20  # octets: many round trips on a way of 200 ms
-DELAY = 0.1
+LARGE = 4 << 20  # octets: many round trips, half a second each
+DELAY = 0.25  # s
 
 
 def post(estate: Estate, mark: str, size: int) -> None:

@@ -11,7 +11,7 @@ from tests.kit.estate import CLAIM, INGRESS, TIMEOUT, open_estate
 pytestmark = pytest.mark.heavy
 
 AWAY = 20.0  # s: several leases
-BACK = 3 * TIMEOUT + 1.5 * CLAIM + 6.0  # until mail flows everywhere
+BACK = 3 * TIMEOUT + 1.5 * CLAIM + 10.0  # until mail flows everywhere
 
 
 def test_nobody_has_a_store(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
