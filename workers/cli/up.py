@@ -14,11 +14,11 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from urllib.parse import urlsplit
 
 import trio
 
 from relay.config import Config, Endpoint, find_notices, load
+from relay.config.storeurl import hide_secrets
 from relay.errors import StartError
 from relay.store.durability import require_durability
 from relay.store.embedded import hold_state_dir, open_embedded
@@ -183,16 +183,10 @@ async def _open_store(config: Config) -> AsyncIterator[str]:
     if config.store.url:
         async with open_store(config) as store:
             await require_durability(store.link, level=config.store.durability)
-        yield _without_secrets(config.store.url)
+        yield hide_secrets(config.store.url)
         return
     async with open_embedded(config, held=True) as server:
         yield f"embedded ({server.name})"
-
-
-def _without_secrets(url: str) -> str:
-    """``redis://user:password@host:6379/0?password=x`` is ``redis://host:6379/0`` to people."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _describe(config: Config) -> str:
