@@ -8,5 +8,5 @@ with every other test, so that no target is left behind. What was found is among
 
 TARGETS = (
     "session", "client", "proxyheader", "mime", "archives", "rewrite", "dkim", "patterns",
-    "configuration", "settings", "archive", "audit", "feedback", "spf", "replies",
+    "configuration", "settings", "archive", "audit", "feedback", "spf", "replies", "replay",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import email
 import re
+import time
 from email.message import Message
 from pathlib import Path
 
@@ -133,6 +134,25 @@ _NOISE = st.sampled_from(
      b"Content-Transfer-Encoding: base64\r\n", b"Content-Type: text/html\r\n", b"R2VoZWltbmlz\r\n",
      b"Content-Type: message/rfc822\n", b"Content-Transfer-Encoding: quoted-printable\n"]
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"a." * 300_000,
+        b"Content-Type: text/html\n\n" + b"<style>" * 100_000,
+        b"Content-Type: text/html\n\n" + b"<a " * 200_000,
+        b"Subject: " + b"=?a?q?" * 100_000,
+        b"Content-Type: " + b"a=b;" * 100_000,
+    ],
+    ids=lambda octets: octets[-8:].decode(),
+)
+def test_no_shape_takes_time_that_grows_with_its_square(octets: bytes) -> None:
+    started = time.process_time()
+    scrub(octets, WORDS)
+
+    # Seconds; it takes less than one, and a square would take minutes.
+    assert time.process_time() - started < 15
 
 
 @settings(deadline=None)

@@ -17,7 +17,8 @@ from workers.replay.scrub.words import Words
 _DEEPEST = 20  # parts in parts
 _EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n")
 _TAG = re.compile(
-    rb"<style\b[^>]{0,4000}>.*?</style>|<(?!!--)[A-Za-z/!?][^<>]{0,8000}>",
+    # One that is not closed goes to the end: nobody looks for it again from each that follows.
+    rb"<style\b[^>]{0,4000}>(?:[^<]|<(?!/style))*+(?:</style>)?|<(?!!--)[A-Za-z/!?][^<>]{0,8000}>",
     re.IGNORECASE | re.DOTALL,
 )
 _ENTITY = re.compile(rb"&(?:([A-Za-z0-9]{2,8})|#([0-9]{1,7})|#([xX][0-9A-Fa-f]{1,6}));")

@@ -23,10 +23,10 @@ _TOKEN = re.compile(
     rb"|\b(?:https?|ftp|mailto)(?=:))"
     rb"|(?P<percent>(?:%[0-9A-Fa-f]{2})+)"
     rb"|(?P<network>(?<![0-9A-Za-z.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z.]))"
-    rb"|(?P<host>(?:[A-Za-z0-9_-]{1,63}\.)+[A-Za-z]{2,24}(?![A-Za-z0-9\x80-\xff-]))"
+    rb"|(?P<host>(?:[A-Za-z0-9_-]{1,63}\.){1,12}[A-Za-z]{2,24}(?![A-Za-z0-9\x80-\xff-]))"
     rb"|(?P<word>[A-Za-z0-9\x80-\xff]{1,256})"
 )
-_HOST = re.compile(rb"(?:[A-Za-z0-9_-]{1,63}\.)+[A-Za-z]{2,24}(?![A-Za-z0-9\x80-\xff-])")
+_HOST = re.compile(rb"(?:[A-Za-z0-9_-]{1,63}\.){1,12}[A-Za-z]{2,24}(?![A-Za-z0-9\x80-\xff-])")
 _WORD = re.compile(rb"[A-Za-z0-9\x80-\xff]{1,256}")
 # RFC 3629 §4: well-formed sequences of two octets and more.
 _WIDE = re.compile(
