@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import kubernetes_validate
@@ -27,7 +26,7 @@ from tests.kit.kustomized import (
     render,
 )
 from tests.kit.ports import find_free_port
-from workers.cli.main import _COMMANDS, _build_parser, main
+from workers.cli.main import _COMMANDS, build_parser, main
 
 pytestmark = pytest.mark.skipif(bool(find_missing()), reason=find_missing() or "")
 
@@ -247,8 +246,7 @@ def test_containers_run_commands_of_ours(name: str) -> None:
     assert {words[0] for words in commands} == {*_OURS, "alive"}
     for words in commands:
         assert words[0] in _COMMANDS
-        parser = _build_parser(words[0], import_module(f"workers.cli.{words[0]}"))
-        parser.parse_args(words)
+        build_parser().parse_args(words)
 
 
 @each_folder

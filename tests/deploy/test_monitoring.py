@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from relay.config import Config
 from relay.store.queue import Store
 from tests.kit.composed import find_mounts, read_composed
 from workers.admin.metrics import Metrics
-from workers.cli.main import _COMMANDS, _build_parser
+from workers.cli.main import _COMMANDS, build_parser
 
 _DEPLOY = Path(__file__).parents[2] / "deploy"
 _PROMETHEUS = _DEPLOY / "prometheus"
@@ -153,9 +152,8 @@ def test_commands_that_are_shown_are_understood(command: str) -> None:
     name = words[0]
     assert name in _COMMANDS
 
-    parser = _build_parser(name, import_module(f"workers.cli.{name}"))
     try:
-        parser.parse_args(words)
+        build_parser().parse_args(words)
     except (SystemExit, argparse.ArgumentError):
         pytest.fail(f"{command}: is not understood")
 

@@ -1,7 +1,6 @@
 """The Compose file as Docker would understand it: anchors, variables, and overrides merged.
 
-Only what our files use. Docker's own loader has read them, too (see CONTRIBUTING's tests); this one is for
-tests that look at what stands in them, or run it.
+Only what our files use, for tests that look at what stands in them, or run it.
 """
 
 import os
