@@ -19,6 +19,7 @@ from relay.store.gateview import GateView
 from relay.store.suspension import Suspensions
 from workers.admin.http import answers
 from workers.admin.http.answers import WINDOWS, Json, Wrong
+from workers.admin.metrics import CONTENT_TYPE
 from workers.admin.office import Office, Read
 from workers.views.backlog import Backlog, select
 from workers.views.explain import explain
@@ -33,7 +34,6 @@ from workers.views.tenants import read_tenants
 
 _STANDINGS = 500  # of all sources
 _SITES = 100
-_PROM = "text/plain; version=0.0.4; charset=utf-8"
 
 Query = TypeVar("Query", bound=answers.Query)
 
@@ -89,7 +89,7 @@ class Reads:
         if self._office.metrics is None:
             raise Wrong(404, "this service has no metrics")
         content = await self._office.memo.get("metrics", self._office.metrics)
-        return Response(content, media_type=_PROM, headers={"Cache-Control": "no-store"})
+        return Response(content, media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
 
     # -- the whole ----------------------------------------------------------------------------
 
