@@ -8,14 +8,15 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from workers.admin.hearing import Batch, Event
+from workers.admin.hearing import Batch
 from workers.admin.http.answers import EventsQuery, Wrong
 from workers.admin.http.reads import read_query
 from workers.admin.office import Office
+from workers.views.selection import Selection
+from workers.views.sieve import Sieve
 
 _LISTENERS = 50
 _PING = 15.0  # seconds; proxies in between close what says nothing
-_GAPS = frozenset(("missed", "dropped"))  # what everybody must know, whatever he looks for
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _encode = msgspec.json.Encoder().encode
 
@@ -33,10 +34,10 @@ class EventStream:
         if self._listening >= _LISTENERS:
             raise Wrong(503, f"{_LISTENERS} listen already: close one, or try again later")
         return StreamingResponse(
-            self._stream(query), media_type="text/event-stream", headers=_HEADERS
+            self._stream(make_sieve(query)), media_type="text/event-stream", headers=_HEADERS
         )
 
-    async def _stream(self, query: EventsQuery) -> AsyncIterator[bytes]:
+    async def _stream(self, sieve: Sieve) -> AsyncIterator[bytes]:
         # The answer has begun, and whoever came in with us may have taken the last place.
         self._listening += 1
         try:
@@ -46,7 +47,7 @@ class EventStream:
                     batch = await self._wait(heard)
                     if batch is None:
                         yield b": ping\n\n"
-                    elif lines := b"".join(_spell(one) for one in batch if matches(one, query)):
+                    elif lines := b"".join(_spell(one) for one in batch if sieve.passes(one)):
                         yield lines
         finally:
             self._listening -= 1
@@ -67,17 +68,12 @@ class EventStream:
         return batch
 
 
-def matches(event: Event, query: EventsQuery) -> bool:
-    """Tell whether an event is one of those that somebody asked for."""
-    if event.get("event") in _GAPS:
-        return True
+def make_sieve(query: EventsQuery) -> Sieve:
+    """Return what lets through the events that somebody asked for; of a delivery, its message's."""
     message_id = query.id.partition(".")[0].upper()
-    return (
-        query.event in ("", event.get("event"))
-        and query.tenant in ("", event.get("tenant"))
-        and query.site in ("", event.get("site"))
-        and query.domain in ("", event.get("domain"))
-        and message_id in ("", event.get("id"))
+    return Sieve(
+        Selection(query.tenant, query.domain, query.site, ids=(message_id,) if message_id else ()),
+        (query.event,) if query.event else (),
     )
 
 
