@@ -1,8 +1,8 @@
 """What the last look at our own sources found, and the lease of who looks (workers/doctor/watch.py).
 
 A field of ``checked`` is a source and a check, "a dnsbl". It is kept so that a change is told once,
-whoever finds it and however often workers are started again. Plain commands and no scripts: two
-workers that both believe in their lease find the same.
+whoever finds it and however often workers are started again. Two workers that both believe in their
+lease (lease.py) find the same.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from relay.store.keys import make_key
+from relay.store.lease import Lease
 from relay.store.link import Link
 
 LEASE = 60.0  # s; who looks renews it, for as long as it lives
@@ -34,7 +35,7 @@ class Checking:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._lease = make_key(0, "checking")
+        self.lease = Lease(link, make_key(0, "checking"), LEASE)  # of who looks
         self._record = make_key(0, "checked")
 
     async def read(self) -> dict[Key, Checked]:
@@ -59,22 +60,3 @@ class Checking:
         """Forget checks that nobody makes any more, and sources that are gone."""
         if fields := [" ".join(key) for key in keys]:
             await self._link.call("HDEL", self._record, *fields)
-
-    async def take_lease(self, worker: str, seconds: float = LEASE) -> bool:
-        """Become the one that looks, if nobody is; when we are already, the lease is renewed.
-
-        Our own may end between the two commands, and another take it: see the top of this file.
-        """
-        milliseconds = max(1, int(seconds * 1000))
-        taken = await self._link.call("SET", self._lease, worker, "NX", "PX", milliseconds)
-        if taken is not None:
-            return True
-        if await self._link.call("GET", self._lease) != worker.encode():
-            return False
-        await self._link.call("SET", self._lease, worker, "PX", milliseconds)
-        return True
-
-    async def leave_lease(self, worker: str) -> None:
-        """Let another look, if it was our lease."""
-        if await self._link.call("GET", self._lease) == worker.encode():
-            await self._link.call("DEL", self._lease)

@@ -2,8 +2,8 @@
 
 A field of ``sessions`` is one kind of session: all that a report says of it, as JSON; its value says
 how often there was one. Plain commands and no scripts: these are statistics. What a lost reply
-leaves in doubt is taken for counted. Two workers that both believe in their lease make the same
-reports, under the same ids.
+leaves in doubt is taken for counted. Two workers that both believe in their lease (lease.py) make
+the same reports, under the same ids.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +14,7 @@ import msgspec
 
 from relay.errors import StoreUnavailable
 from relay.store.keys import make_key
+from relay.store.lease import Lease
 from relay.store.link import Link
 
 PolicyType = Literal["tlsa", "sts", "no-policy-found"]
@@ -22,7 +23,7 @@ DAY = 86_400  # s
 KEEP = 3 * DAY  # what no report was made of, s
 MAX_FIELDS = 50_000  # of one hash
 CHUNK = 200  # commands sent together: mail must not wait behind thousands of ours
-_LEASE = 300.0  # of who makes reports, s; renewed with each of them
+_LEASE = 300.0  # s; renewed with each report
 
 
 class Session(msgspec.Struct, frozen=True, array_like=True):
@@ -62,6 +63,7 @@ class Sessions:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self.lease = Lease(link, make_key(0, "reporting"), _LEASE)  # of who makes reports
 
     async def add(self, day: int, shard: int, counts: Mapping[Session, int]) -> int:
         """Add what was counted on a day (since 1970, UTC) to a shard; at most CHUNK kinds.
@@ -110,29 +112,6 @@ class Sessions:
         key = make_key(shard, "sessions", day)
         for start in range(0, len(fields), CHUNK):
             await self._link.call("HDEL", key, *fields[start : start + CHUNK])
-
-    # -- the lease ----------------------------------------------------------------------------
-
-    async def take_lease(self, worker: str) -> bool:
-        """Become the one that makes reports, if nobody is; True also when we are already."""
-        key = make_key(0, "reporting")
-        for _ in range(2):  # once more: our own may end between the two commands
-            taken = await self._link.call("SET", key, worker, "NX", "PX", int(_LEASE * 1000))
-            if taken is not None or await self.hold_lease(worker):
-                return True
-        return False
-
-    async def hold_lease(self, worker: str, seconds: float = _LEASE) -> bool:
-        """Let the lease end in ``seconds`` from now; False: it is not ours.
-
-        SET, not PEXPIRE: a store that is over its limit refuses it, and reports can wait. If the
-        lease ends between the two commands and another takes it, see the top of this file.
-        """
-        key = make_key(0, "reporting")
-        if await self._link.call("GET", key) != worker.encode():
-            return False
-        await self._link.call("SET", key, worker, "PX", max(1, int(seconds * 1000)))
-        return True
 
 
 def decode(fields: Fields) -> dict[Session, int]:

@@ -78,7 +78,7 @@ class Watch:
     async def _beat(self) -> None:
         """Take or renew the lease, and look if it is ours and time has come."""
         try:
-            if not await self._checking.take_lease(self._worker):
+            if not await self._checking.lease.take(self._worker):
                 self._due = -math.inf  # whoever takes over looks at once
             elif trio.current_time() >= self._due:
                 self._due = trio.current_time() + self._interval
@@ -98,7 +98,7 @@ class Watch:
             while True:
                 await trio.sleep(BEAT)
                 try:
-                    await self._checking.take_lease(self._worker)
+                    await self._checking.lease.take(self._worker)
                 except (StoreUnavailable, StoreError):
                     continue  # two that look find the same
 
@@ -115,7 +115,7 @@ class Watch:
 
     async def _leave(self) -> None:
         try:
-            await self._checking.leave_lease(self._worker)
+            await self._checking.lease.leave(self._worker)
         except (StoreUnavailable, StoreError):
             return  # it ends by itself
 

@@ -135,7 +135,7 @@ class Reporter:
         now = self._now()
         if now < self._next:
             return self._next - now
-        if not await self._sessions.take_lease(self._worker):
+        if not await self._sessions.lease.take(self._worker):
             return _AGAIN
         today = int(now // DAY)
         for day in (today - 2, today - 1):
@@ -144,7 +144,7 @@ class Reporter:
                 await self._report_day(day, final=now >= due + _ROUNDS[-1])
         self._next = self._find_next(now)
         wait = max(1.0, self._next - self._now())
-        await self._sessions.hold_lease(self._worker, wait - 1)
+        await self._sessions.lease.hold(self._worker, wait - 1)
         return wait
 
     def _find_next(self, now: float) -> float:
@@ -162,7 +162,7 @@ class Reporter:
     async def _report_carefully(self, counted: _Counted) -> None:
         """As ``_report``; a fault of ours in one report does not keep the others back."""
         # Also: a store that is over its limit refuses this, before it has to take more mail.
-        if not await self._sessions.hold_lease(self._worker):
+        if not await self._sessions.lease.hold(self._worker):
             raise _LeaseLost("another worker makes them")
         try:
             await self._report(counted)

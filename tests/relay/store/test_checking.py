@@ -38,23 +38,7 @@ async def test_nonsense_is_left_out(checking: Checking, server: Server) -> None:
     assert set(await checking.read()) == {("a", "ptr")}
 
 
-async def test_one_has_the_lease(checking: Checking, server: Server) -> None:
-    assert await checking.take_lease("one")
-    assert not await checking.take_lease("two")
-    assert await checking.take_lease("one", 3600)
-    with server.client() as client:
-        assert 3_590_000 < client.pttl(make_key(0, "checking")) <= 3_600_000
-
-    await checking.leave_lease("two")
-    assert not await checking.take_lease("two")
-    await checking.leave_lease("one")
-    assert await checking.take_lease("two")
-    assert not await checking.take_lease("one")
-
-
-async def test_the_lease_of_the_dead_ends(checking: Checking, server: Server) -> None:
-    await checking.take_lease("one")
+async def test_who_looks_says_so_every_minute(checking: Checking, server: Server) -> None:
+    assert await checking.lease.take("one")
     with server.client() as client:
         assert 0 < client.pttl(make_key(0, "checking")) <= 60_000
-        client.delete(make_key(0, "checking"))  # its time is over
-    assert await checking.take_lease("two")

@@ -451,7 +451,7 @@ async def test_store_away_is_tried_again(
 async def test_a_full_store_takes_no_reports(office: Office, server: Server) -> None:
     await office.count("y.test")
     reporter = office.open()
-    await office.sessions.take_lease("one")
+    await office.sessions.lease.take("one")
     with server.client() as client:
         client.config_set("maxmemory", 1 << 20)
         try:
@@ -483,7 +483,7 @@ async def test_who_has_lost_the_lease_stops(office: Office) -> None:
         while not office.names.queries:
             await trio.lowlevel.checkpoint()
         await office.end_lease()
-        await office.sessions.take_lease("two")
+        await office.sessions.lease.take("two")
         office.names.gate.set()
     assert lost
     assert await office.count_mail() < 40
