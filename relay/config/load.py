@@ -6,12 +6,12 @@ expected; nothing listens before this has passed.
 
 import os
 import socket
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
+from relay.config.document import check, naming, parse, refuse
 from relay.config.problems import find_problems, find_site_problems
 from relay.config.schema import (
     Archive,
@@ -25,8 +25,6 @@ from relay.config.schema import (
     TlsReports,
 )
 from relay.config.section import Section
-from relay.config.shape import PARSERS, find_mismatches
-from relay.errors import ConfigError
 
 
 def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Config:
@@ -37,41 +35,18 @@ def load(path: str | None, environment: Mapping[str, str] = os.environ) -> Confi
     path = path or environment.get("OUTGATE_CONFIG")
     if path is None:
         return read({}, base=Path(), environment=environment)
-    try:
-        document = tomllib.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-    except ValueError as error:  # not UTF-8; not TOML; a number of more digits than Python reads
-        raise ConfigError([f"{path}: is not TOML: {error}"]) from error
-    except RecursionError as error:
-        raise ConfigError([f"{path}: is not TOML that can be read: nested too deep"]) from error
-    try:
-        return read(document, base=Path(path).resolve().parent, environment=environment)
-    except ConfigError as error:
-        raise ConfigError([f"{path}: {problem}" for problem in error.problems]) from None
+    file = Path(path)
+    with naming(path):
+        document = parse(lambda: file.read_text("utf-8"))
+        return read(document, base=file.resolve().parent, environment=environment)
 
 
 def read(document: dict[str, object], *, base: Path, environment: Mapping[str, str]) -> Config:
     """Check a parsed document and fill in what depends on the machine. Raises ConfigError."""
-    _refuse(find_mismatches(document, Config))
-    config = msgspec.convert(document, Config, dec_hook=_decode)
+    config = check(document, Config)
     config = _complete(config, base=base, environment=environment)
-    _refuse(find_problems(config))
+    refuse(find_problems(config))
     return config
-
-
-def _refuse(problems: Iterable[str]) -> None:
-    """Raise ConfigError if there are problems: each a line, whatever is quoted in it."""
-    if lines := list(map(_escape, problems)):
-        raise ConfigError(lines)
-
-
-def _escape(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
 
 
 class _Sites(Section, frozen=True):
@@ -85,15 +60,9 @@ def read_sites(document: dict[str, object]) -> tuple[Site, ...]:
 
     Raises ConfigError.
     """
-    _refuse(find_mismatches(document, _Sites))
-    found = msgspec.convert(document, _Sites, dec_hook=_decode)
-    sites = tuple(map(_normalise, found.site))
-    _refuse(find_site_problems(sites))
+    sites = tuple(map(_normalise, check(document, _Sites).site))
+    refuse(find_site_problems(sites))
     return sites
-
-
-def _decode(wanted: type, value: object) -> object:
-    return PARSERS[wanted](value)
 
 
 def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> Config:

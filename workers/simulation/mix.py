@@ -6,15 +6,15 @@ demand at four fifths of what the providers take. What ships is in ``mixes``.
 
 import importlib.resources
 import math
-import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from relay.config import Config, read
+from relay.config.document import check, naming, parse, refuse
 from relay.config.schema import Reputation, Warmup
 from relay.config.section import Section
-from relay.config.shape import PARSERS, find_mismatches
 from relay.config.units import Seconds
 from relay.errors import ConfigError
 from workers.emulation.providers.profile import Profile
@@ -79,33 +79,24 @@ def load_mix(name: str) -> Mix:
     if name not in list_mixes():
         raise ConfigError([f"no mix {name!r}; there is {', '.join(list_mixes())}"])
     file = importlib.resources.files("workers.simulation") / "mixes" / f"{name}.toml"
-    return _read(file.read_text("utf-8"), f"mixes/{name}.toml")
+    with naming(f"mixes/{name}.toml"):
+        return _read(lambda: file.read_text("utf-8"))
 
 
 def read_mix(path: str) -> Mix:
     """Read one from a file. Raises ConfigError."""
-    try:
-        return _read(Path(path).read_text("utf-8"), path)
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: is not TOML: {error}"]) from error
+    with naming(path):
+        return _read(lambda: Path(path).read_text("utf-8"))
 
 
-def _read(text: str, path: str) -> Mix:
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError([f"{path}: is not TOML: {error}"]) from error
+def _read(text: Callable[[], str]) -> Mix:
+    document = parse(text)
     # Of `outgate emulate` alone.
     for key in ("seed", "feedback"):
         document.pop(key, None)
-    if problems := list(find_mismatches(document, Mix)):
-        raise ConfigError([f"{path}: {problem}" for problem in problems])
-    mix = msgspec.convert(document, Mix, dec_hook=lambda wanted, value: PARSERS[wanted](value))
+    mix = check(document, Mix)
     mix = msgspec.structs.replace(mix, demand=mix.demand or _guess_demand(mix))
-    if problems := _find_problems(mix):
-        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    refuse(_find_problems(mix))
     return mix
 
 

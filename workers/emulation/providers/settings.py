@@ -6,14 +6,13 @@ It is read as the configuration is: everything that is wrong is reported at once
 import difflib
 import importlib.resources
 import ipaddress
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from relay.config.document import check, naming, parse, refuse
 from relay.config.section import Section
-from relay.config.shape import PARSERS, find_mismatches
 from relay.config.shapes import DOMAIN
 from relay.config.units import Endpoint
 from relay.errors import ConfigError
@@ -44,19 +43,8 @@ class Settings(Section, frozen=True):
 
 def load_settings(path: str | None) -> Settings:
     """Read the file at ``path``, or the one that comes with the program. Raises ConfigError."""
-    shown = path or _DEFAULT
-    try:
-        document = tomllib.loads(_read_text(path))
-    except OSError as error:
-        raise ConfigError([f"{shown}: cannot be read: {error.strerror}"]) from error
-    except ValueError as error:  # not UTF-8; not TOML; a number of more digits than Python reads
-        raise ConfigError([f"{shown}: is not TOML: {error}"]) from error
-    except RecursionError as error:
-        raise ConfigError([f"{shown}: is not TOML that can be read: nested too deep"]) from error
-    try:
-        return read_settings(document)
-    except ConfigError as error:
-        raise ConfigError([f"{shown}: {problem}" for problem in error.problems]) from None
+    with naming(path or _DEFAULT):
+        return read_settings(parse(lambda: _read_text(path)))
 
 
 def _read_text(path: str | None) -> str:
@@ -66,23 +54,16 @@ def _read_text(path: str | None) -> str:
     with Path(path).open("rb") as file:
         octets = file.read(_MOST_OCTETS + 1)
     if len(octets) > _MOST_OCTETS:
-        raise ConfigError([f"{path}: expected a file of at most {_MOST_OCTETS} octets"])
+        raise ConfigError([f"expected a file of at most {_MOST_OCTETS} octets"])
     return octets.decode("utf-8")
 
 
 def read_settings(document: dict[str, object]) -> Settings:
     """Check a parsed document. Raises ConfigError."""
-    _refuse(find_mismatches(document, Settings))
-    settings = msgspec.convert(document, Settings, dec_hook=lambda wanted, v: PARSERS[wanted](v))
-    replace = msgspec.structs.replace
-    settings = replace(settings, provider=tuple(map(_normalise, settings.provider)))
-    _refuse(_find_problems(settings))
+    settings = check(document, Settings)
+    settings = msgspec.structs.replace(settings, provider=tuple(map(_normalise, settings.provider)))
+    refuse(_find_problems(settings))
     return settings
-
-
-def _refuse(problems: Iterator[str]) -> None:
-    if lines := [repr(line)[1:-1] if not line.isprintable() else line for line in problems]:
-        raise ConfigError(lines)
 
 
 def _normalise(profile: Profile) -> Profile:
