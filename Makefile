@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: install demo test attack check format bench bench-control fuzz clean
+.PHONY: install demo test attack check format bench bench-control fuzz reference clean
 
 install: $(STAMP)
 
@@ -51,6 +51,10 @@ FUZZ_SECONDS ?= 60
 fuzz: install
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3,<4'
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+# What deploy/CONFIGURATION.md says comes from the comments in relay/config.
+reference: install
+	$(BIN)/outgate check --reference > deploy/CONFIGURATION.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -18,9 +18,9 @@ class Admin(Section, frozen=True):
     # A token a line; all of them are valid, so that one can follow another. Needed to change anything
     # from elsewhere than this host, and to see anything there.
     token_file: str = ""
-    # Messages can be searched for as long as this, as far as they fit into so many octets on the disk.
+    # Messages can be searched for as long as this, as far as they fit into `max_index`.
     remember: Seconds = Seconds(7 * 86400)
-    max_index: Octets = Octets(2 << 30)
+    max_index: Octets = Octets(2 << 30)  # what the index may take on the disk
     # A trace of each message goes to this OTLP/HTTP receiver: "http://127.0.0.1:4318/v1/traces". It
     # names hosts, domains and replies, and nobody's address. Needs `pip install outgate[otel]`.
     traces: str = ""

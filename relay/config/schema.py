@@ -17,15 +17,15 @@ Priority = Literal["urgent", "normal", "bulk"]
 class Store(Section, frozen=True):
     """Where the queue lives. Without ``url`` an embedded server runs under ``state_dir``."""
 
-    # redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// (storeurl.py); also
-    # OUTGATE_STORE_URL in the environment.
+    # redis://, rediss://, unix://, redis+sentinel://, redis+cluster://; also
+    # OUTGATE_STORE_URL in the environment (storeurl.py reads it).
     url: str = ""
     replicas: int = 0  # what is acknowledged has reached so many replicas
     # "require" refuses to start on a server that can forget what it acknowledged; "warn" says so.
     durability: Literal["require", "warn"] = "require"
     # At this share of the server's maxmemory the ingress answers 452 4.3.1 to MAIL.
     memory_mark: float = 0.85
-    # maxmemory of the embedded server. Bodies live in its memory until they are delivered.
+    # For the embedded server (its maxmemory). Bodies live in its memory until they are delivered.
     max_memory: Octets = Octets(1 << 30)
     # How long the story of an ended message is kept for `outgate explain`.
     remember: Seconds = Seconds(86400)
@@ -36,8 +36,8 @@ class Store(Section, frozen=True):
 class Certificate(Section, frozen=True):
     """A certificate for more names of ours: chosen by the name that a client asks for (SNI)."""
 
-    certificate: str
-    key: str
+    certificate: str  # PEM: the whole chain, ours first
+    key: str  # PEM, without a password
 
 
 class IngressTls(Section, frozen=True):
@@ -47,7 +47,7 @@ class IngressTls(Section, frozen=True):
     """
 
     certificate: str = ""  # PEM: the whole chain, ours first
-    key: str = ""
+    key: str = ""  # PEM, without a password
     required: bool = False  # true: 530 5.7.0 to MAIL before STARTTLS
     more: tuple[Certificate, ...] = ()
     requiretls: bool = True  # offer REQUIRETLS (RFC 8689) where TLS is in use
@@ -59,37 +59,37 @@ class NetworkSet(Section, frozen=True):
     Exactly one of ``spf`` and ``json``.
     """
 
-    name: str
+    name: str  # how a tenant calls it
     spf: str = ""  # a domain whose SPF record lists them: include and redirect are followed
     json: str = ""  # a file, or an https:// URL, in the format of Google's goog.json
-    refresh: Seconds = Seconds(3600)
+    refresh: Seconds = Seconds(3600)  # how often it is read again
 
 
 class Ingress(Section, frozen=True):
     """The service that accepts mail."""
 
-    listen: tuple[Endpoint, ...] = (Endpoint("127.0.0.1", 2525),)
+    listen: tuple[Endpoint, ...] = (Endpoint("127.0.0.1", 2525),)  # addresses that it listens on
     hostname: str = ""  # banner, Received line, EHLO of default sources; default: this host's name
-    processes: int = 1
-    max_message: Octets = Octets(50 << 20)  # Gmail sends at most about 36 MB (25 MB, encoded)
-    max_recipients: int = 1000  # RFC 5321 §4.5.3.1.8 asks for at least 100
-    # Per process; idle sessions make room for who comes when there are so many, else 421.
+    processes: int = 1  # they share the port; one for each core it may use
+    max_message: Octets = Octets(50 << 20)  # larger ones: 552. Gmail sends at most about 36 MB
+    max_recipients: int = 1000  # of a message; RFC 5321 §4.5.3.1.8: 100 or more
+    # Per process; when there are so many, idle ones make room for who comes, who else is told 421.
     max_connections: int = 2000
-    # Of one client address at one process.
+    # Sessions of one client address with one process.
     client_connections: int = 500
     # TLS handshakes of one client address with one process; more are answered 421.
     client_handshakes: Rates | None = Rates((Rate(100, 1, 200),))
     # Load balancers, as networks, whose connections begin with a PROXY protocol header (1 or 2).
     proxies: tuple[str, ...] = ()
-    # Octets of messages that a process holds in memory; what would take more is answered 452. Beside
+    # What messages take of the memory of a process; what would take more is answered 452. Beside
     # it each connection may hold the 256 KiB that have just arrived.
     memory: Octets = Octets(512 << 20)
     # Bare CR, bare LF and NUL in a message: "refuse" (550 5.6.0) or "repair" before it is stored.
     line_endings: Literal["refuse", "repair"] = "refuse"
     chunking: bool = True  # offer BDAT (RFC 3030)
-    # RFC 5321 §4.5.3.2.7: at least five minutes for a command.
+    # Silence before a command; RFC 5321 §4.5.3.2.7: at least five minutes.
     command_timeout: Seconds = Seconds(300)
-    # ... and in the middle of DATA, between two pieces of it (§4.5.3.2.5: three minutes).
+    # In the middle of DATA, between two pieces of it (§4.5.3.2.5: three minutes).
     data_timeout: Seconds = Seconds(180)
     # From one message to the next, or from the start to the first: who dribbles is cut off.
     message_timeout: Seconds = Seconds(900)
@@ -100,22 +100,22 @@ class PriorityRule(Section, frozen=True):
     """Messages of some senders are more, or less, urgent than the tenant's others."""
 
     senders: tuple[str, ...]  # "news@acme.example", "*@lists.acme.example"
-    priority: Priority
+    priority: Priority  # the priority of what they send
 
 
 class DkimKey(Section, frozen=True):
     """A key to sign with what a rule has changed: the signature of before does not hold any more."""
 
-    domain: str
-    selector: str
+    domain: str  # a domain of the tenant's
+    selector: str  # the public half is in the DNS at SELECTOR._domainkey.DOMAIN
     key_file: str  # PEM, RSA or Ed25519
 
 
 class Tenant(Section, frozen=True):
     """An organisation that may send: its domains, and how it proves itself."""
 
-    name: str
-    domains: tuple[str, ...]
+    name: str  # how it is called in events, reports and commands
+    domains: tuple[str, ...]  # domains of MAIL FROM that are its own
     subdomains: bool = False  # what is below those domains is its own, too
     networks: tuple[str, ...] = ("google",)  # names of sets, addresses or CIDR blocks
     # What else a message must show, one of these: a DKIM signature of its domains that verifies, or
@@ -126,11 +126,11 @@ class Tenant(Section, frozen=True):
     header: str = ""  # a header field that is taken off before the message is stored
     header_secret_file: str = ""  # a secret a line: all of them are valid
     align_from: bool = False  # the message has one From field, and all in it are of its domains
-    pool: str = "default"
+    pool: str = "default"  # the [pool.NAME] that its mail leaves through
     rate: Rates | None = None  # deliveries, over all workers
     messages: Rates | None = None  # accepted, over all ingress processes; more: 451
-    max_message: Octets | None = None
-    max_recipients: int | None = None
+    max_message: Octets | None = None  # larger ones: 552; not more than ingress.max_message
+    max_recipients: int | None = None  # further ones: 452; not more than ingress.max_recipients
     connections: int | None = None  # sessions with one ingress process that have sent its mail
     dkim: tuple[DkimKey, ...] = ()
     # Who goes first where a site takes less than there is: urgent before normal before bulk, and
@@ -143,10 +143,10 @@ class Tenant(Section, frozen=True):
 class Scanner(Section, frozen=True):
     """A program that looks for spam or malware; a rule asks it."""
 
-    name: str
-    kind: Literal["rspamd", "clamd"]
+    name: str  # how rules call it
+    kind: Literal["rspamd", "clamd"]  # what it speaks; clamd says "infected", rspamd its actions
     address: str  # "127.0.0.1:11333", or "unix:/run/clamav/clamd.ctl"
-    timeout: Seconds = Seconds(20)
+    timeout: Seconds = Seconds(20)  # an answer that takes longer counts as a failure
     on_failure: Literal["accept", "defer"] = "defer"  # the rule does not match; or 451
     max_message: Octets = Octets(50 << 20)  # larger ones count as a failure
 
@@ -154,51 +154,54 @@ class Scanner(Section, frozen=True):
 class Footer(Section, frozen=True):
     """What is put below the text of a message."""
 
-    name: str
-    text: str
+    name: str  # how rules call it
+    text: str  # for the plain text of a message
     html: str = ""  # default: made from the text
 
 
 class HeaderCondition(Section, frozen=True):
     """A header field is there; with ``pattern``, and its value matches."""
 
-    name: str
+    name: str  # of the header field
     pattern: str = ""  # a regular expression, searched in the unfolded value, without case
 
 
 class Tag(Section, frozen=True):
     """A header field that is put on top of a message."""
 
-    name: str
-    value: str
+    name: str  # of the header field
+    value: str  # what stands in it
 
 
 class Rule(Section, frozen=True):
     """What becomes of some messages. The first rule whose conditions all hold decides."""
 
-    name: str
-    # Conditions.
-    tenants: tuple[str, ...] = ()
+    name: str  # how it is called in events
+    # -- Conditions: those that are set must all hold --
+
+    tenants: tuple[str, ...] = ()  # names of them, any
     senders: tuple[str, ...] = ()  # "news@acme.example", "*@acme.example"; of the envelope
     recipient_domains: tuple[str, ...] = ()  # "example.org", "*.example.org"; any recipient
     header: tuple[HeaderCondition, ...] = ()  # all of them
-    larger_than: Octets | None = None
-    recipients_over: int | None = None
+    larger_than: Octets | None = None  # the size of the whole message
+    recipients_over: int | None = None  # it has more recipients than this
     attachment_names: tuple[str, ...] = ()  # "*.exe"; also of what is in archives; any of them
     attachment_types: tuple[str, ...] = ()  # "application/x-msdownload", "image/*"; any of them
     scanner: str = ""  # a [[scanner]] says one of `results`, or a score of at least `score`
-    results: tuple[str, ...] = ()
-    score: float | None = None
+    results: tuple[str, ...] = ()  # of the scanner, any of them: "reject", "infected"
+    score: float | None = None  # of the scanner: this, or more
     # When the message cannot be taken apart to find out: as if the condition held, or did not; or.
     on_error: Literal["match", "skip", "defer", "reject", "hold"] = "hold"
-    # What is done.
+    # -- What is done --
+
+    # hold: it is accepted, and waits for `outgate retry` or `outgate bounce`.
     action: Literal["accept", "reject", "hold"] = "accept"
     text: str = ""  # of the reply to what is rejected
-    pool: str = ""
-    priority: Priority | None = None
+    pool: str = ""  # instead of the tenant's
+    priority: Priority | None = None  # instead of the tenant's
     tls: Literal["", "verify"] = ""  # verify: goes only to hosts whose certificate holds
-    archive: bool = False
-    copy_to: tuple[str, ...] = ()
+    archive: bool = False  # a copy goes into the archive
+    copy_to: tuple[str, ...] = ()  # more recipients, who cause no notices
     tag: Tag | None = None
     footer: str = ""  # the name of a [[footer]]
 
@@ -206,10 +209,10 @@ class Rule(Section, frozen=True):
 class S3(Section, frozen=True):
     """A bucket of any store that speaks S3. Keys: from the file, else AWS_ACCESS_KEY_ID and so on."""
 
-    bucket: str = ""
+    bucket: str = ""  # none: no bucket
     endpoint: str = ""  # default: Amazon's
-    region: str = ""
-    prefix: str = ""
+    region: str = ""  # where the bucket is
+    prefix: str = ""  # what names of objects begin with
     credentials_file: str = ""  # two lines: access key id, secret access key
 
 
@@ -221,7 +224,7 @@ class Archive(Section, frozen=True):
     messages: Literal["all", "rules"] = "all"  # rules: those that a rule says `archive` of
     key_file: str = ""  # 32 octets in base64, a key a line: the first encrypts, all decrypt
     retention: Seconds = Seconds(0)  # `outgate archive purge` takes away what is older; 0: nothing
-    timeout: Seconds = Seconds(30)
+    timeout: Seconds = Seconds(30)  # for a copy to be written; else the message is answered 451
 
 
 class Audit(Section, frozen=True):
@@ -235,13 +238,13 @@ class Audit(Section, frozen=True):
 class Source(Section, frozen=True):
     """An address that mail leaves from, and the name it says in EHLO."""
 
-    name: str
+    name: str  # how pools, events and commands call it
     address: str  # "0.0.0.0" leaves the choice to the kernel
     ehlo: str = ""  # default: ingress.hostname
     # An address of another host: "socks5://HOST:PORT", with "USER@" if it wants a password, or
     # "haproxy://HOST:PORT", which is told the address in a PROXY protocol header, version 2.
     proxy: str = ""
-    proxy_password_file: str = ""
+    proxy_password_file: str = ""  # holds the password for the proxy, and nothing else
     # A new address begins with little mail a day at each site: "default", or the name of a
     # [warmup.NAME]. "": it is warm.
     warmup: str = ""
@@ -250,8 +253,8 @@ class Source(Section, frozen=True):
 class Limits(Section, frozen=True):
     """What one site, or one source at one site, may be given: over all workers of all hosts."""
 
-    connections: int | None = None
-    messages_per_connection: int | None = None
+    connections: int | None = None  # open at a time
+    messages_per_connection: int | None = None  # then the connection is closed
     rate: Rates | None = None  # deliveries: one rate, or a list of them
 
 
@@ -262,21 +265,21 @@ class Site(Limits, frozen=True, kw_only=True):
     ``domains`` the entry is for what no other matches, each set of MX hosts by itself.
     """
 
-    name: str
-    mx: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
+    name: str  # how it is called in events and commands; of a known provider: changes that one
+    mx: tuple[str, ...] = ()  # names of MX hosts: "mx.example.org", "*.example.org", "*"
+    domains: tuple[str, ...] = ()  # recipient domains: "example.org", "*.example.org"
     # none: in clear. opportunistic: TLS where offered, any certificate. require: TLS, any
     # certificate. verify: TLS, chain and host name checked. Default: opportunistic.
     tls: TlsLevel | None = None
     retry: tuple[Seconds, ...] = ()  # default: delivery.retry
-    source: Limits = Limits()
+    source: Limits = Limits()  # of each source at this site
 
 
 class Route(Section, frozen=True):
     """Hosts for some domains, instead of the MX look-up; tried in order."""
 
-    domains: tuple[str, ...]
-    hosts: tuple[Endpoint, ...]
+    domains: tuple[str, ...]  # recipient domains: "example.org", "*.example.org", "*"
+    hosts: tuple[Endpoint, ...]  # names or addresses, with ports
 
 
 # Special-purpose addresses (RFC 6890) that no mail host of the Internet has.
@@ -290,10 +293,11 @@ PROHIBITED = (
 class Delivery(Section, frozen=True):
     """The delivery pool."""
 
-    processes: int = 1
+    processes: int = 1  # one for each core it may use
     # Waits between attempts; the last one repeats until `expire`. Each is spread by +-10 %.
     retry: tuple[Seconds, ...] = tuple(Seconds(s) for s in (60, 300, 900, 3600, 14400))
-    expire: Seconds = Seconds(5 * 86400)
+    expire: Seconds = Seconds(5 * 86400)  # then what is left bounces
+    # The connection was lost after the end of the message: it may arrive twice, wait, or be missing.
     unknown_outcome: Literal["retry", "hold", "assume-delivered"] = "retry"
     # After this long the sender is told that a message is delayed, once; 0: never.
     delay_notice: Seconds = Seconds(0)
@@ -302,11 +306,11 @@ class Delivery(Section, frozen=True):
     # A recipient that was unknown to its host so many times in a row is not tried any more, and its
     # mail bounces at once; 0: never. `outgate suppressed` lists them.
     suppress_after: int = 0
-    suppress_for: Seconds = Seconds(30 * 86400)
+    suppress_for: Seconds = Seconds(30 * 86400)  # then it is tried again
     claim: Seconds = Seconds(60)  # ownership of a delivery without a sign of life; renewed
     in_flight: int = 2000  # deliveries that one process holds at a time
     connections: int = 20  # of each source at each site, where no [[site]] says otherwise
-    messages_per_connection: int = 100
+    messages_per_connection: int = 100  # then it is closed, where no [[site]] says otherwise
     idle: Seconds = Seconds(5)  # a session without work is kept this long
     grace: Seconds = Seconds(30)  # a stopping process finishes what it holds for this long
     port: int = 25  # of hosts found by MX look-up
@@ -332,18 +336,18 @@ class Tls(Section, frozen=True):
 
     dane: bool = True  # RFC 7672; works with a resolver whose AD bit is believed (dns.trust_ad)
     mta_sts: bool = True  # RFC 8461
-    mta_sts_port: int = 443
-    # Hosts that have shown validated TLS for so long are expected to go on: mail that would go to
-    # them in clear after all is an event ("report"), or waits ("refuse").
+    mta_sts_port: int = 443  # where policies are fetched; 443 but for tests
+    # Hosts that have shown validated TLS for so long are expected to go on.
     learn_after: Seconds = Seconds(86400)
     learnt_for: Seconds = Seconds(30 * 86400)  # without validated TLS it is forgotten
+    # Mail that would go to such a host in clear after all is an event ("report"), or waits ("refuse").
     downgrade: Literal["report", "refuse"] = "report"
 
 
 class TlsReports(Section, frozen=True):
     """Daily reports to domains that ask for them, of how TLS to their hosts went (RFC 8460)."""
 
-    send: bool = False
+    send: bool = False  # true: they are sent
     organization: str = ""  # default: ingress.hostname
     sender: str = ""  # default: tls-reports@ingress.hostname
     contact: str = ""  # default: sender
@@ -359,21 +363,21 @@ class TenantShare(Section, frozen=True):
     spam or malware, complained about. 0: never.
     """
 
-    window: Seconds = Seconds(86400)
+    window: Seconds = Seconds(86400)  # how far back it is counted
     at_least: int = 500  # recipients tried; before that no share says anything
-    slow_unknown: float = 0.1
-    slow_content: float = 0.1
-    slow_complaints: float = 0.002
+    slow_unknown: float = 0.1  # of recipients unknown to their hosts: then it is slowed
+    slow_content: float = 0.1  # of refusals as spam or malware: then it is slowed
+    slow_complaints: float = 0.002  # of complaints: then it is slowed
     slow_to: Rates = Rates((Rate(1, 1),))  # deliveries of a tenant that is slowed
-    hold_unknown: float = 0.0
-    hold_content: float = 0.0
-    hold_complaints: float = 0.0
+    hold_unknown: float = 0.0  # of recipients unknown to their hosts: then it is held
+    hold_content: float = 0.0  # of refusals as spam or malware: then it is held
+    hold_complaints: float = 0.0  # of complaints: then it is held
 
 
 class Reputation(Section, frozen=True):
     """What receivers' answers do to pace, rotation and quarantine of each source at each site."""
 
-    enabled: bool = True
+    enabled: bool = True  # false: pace, rotation and quarantine stay out of it
     half_life: Seconds = Seconds(86400)  # within which evidence loses half its weight
     # A score below, after a hundred answers, quarantines a source at a site, 0 to 1; 0: never.
     floor: float = 0.3
@@ -402,7 +406,7 @@ class Feedback(Section, frozen=True):
     """Mailboxes of ours to which receivers send complaints (ARF) and operators late bounces."""
 
     domains: tuple[str, ...] = ()  # any address there; taken from anybody, counted, never relayed
-    max_message: Octets = Octets(1 << 20)
+    max_message: Octets = Octets(1 << 20)  # larger reports are refused
 
 
 class Checks(Section, frozen=True):
@@ -418,7 +422,9 @@ class Checks(Section, frozen=True):
 class Config(Section, frozen=True):
     """The whole file; what is a tuple here is an array of tables there."""
 
-    state_dir: str = "state"
+    state_dir: str = (
+        "state"  # the embedded store, its lock and the event log; one running outgate each
+    )
     store: Store = Store()
     ingress: Ingress = Ingress()
     network: tuple[NetworkSet, ...] = ()
@@ -428,7 +434,10 @@ class Config(Section, frozen=True):
     footer: tuple[Footer, ...] = ()
     archive: Archive = Archive()
     audit: Audit = Audit()
+    # Default: one, "default", whose address the system chooses.
     source: tuple[Source, ...] = ()
+    # How a tenant's mail is spread over sources: their weights; 0 rests one. Default: one pool,
+    # "default", of all sources with weight 1.
     pool: dict[str, dict[str, int]] = {}  # noqa: RUF012 - a default that msgspec copies
     site: tuple[Site, ...] = ()
     route: tuple[Route, ...] = ()

@@ -46,7 +46,7 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
 
 def find_mismatches(value: object, wanted: TypeForm, path: str = "") -> Iterator[str]:
     """Yield a line for each place where ``value`` is not what the type ``wanted`` says."""
-    wanted = _strip_none(wanted)
+    wanted = strip_none(wanted)
     origin: object = get_origin(wanted)
     inner = get_args(wanted)
     if isinstance(value, int) and not -_INTEGERS <= value < _INTEGERS:
@@ -109,7 +109,7 @@ def _in_table(value: object, wanted: type[msgspec.Struct], path: str) -> Iterato
             yield f"{dot}{name}: missing"
 
 
-def _strip_none(wanted: TypeForm) -> TypeForm:
+def strip_none(wanted: TypeForm) -> TypeForm:
     """``X | None`` means that the key may be left out; TOML has no null to write."""
     origin: object = get_origin(wanted)
     if origin in (Union, types.UnionType):

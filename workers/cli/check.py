@@ -13,16 +13,23 @@ from relay.dkim.sign import load_signer
 from relay.errors import CertificateRefused, ConfigError, StartError
 from relay.ingress.desk import load_signers
 from relay.net.certificates import Certificate, list_pairs, load_pair, read_certificate
+from workers.cli.reference import write_reference
 from workers.site import find_notices as find_site_notices
 from workers.tls.pkix import Authorities
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No arguments of its own."""
+    """The reference."""
+    parser.add_argument(
+        "--reference", action="store_true", help="print all keys that there are, as Markdown"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print ``FILE: ok`` and the notices; raises ConfigError, or prints it as JSON."""
+    if arguments.reference:
+        print(write_reference(), end="")
+        return 0
     name = arguments.config or os.environ.get("OUTGATE_CONFIG") or "no file, all defaults"
     try:
         config = _load(arguments.config, name)

@@ -90,7 +90,11 @@ _COMMANDS = {
     ),
     "check": _Command(
         "read the configuration and say what is wrong with it; starts nothing",
-        ("outgate check -c outgate.toml", "outgate check -c outgate.toml --json"),
+        (
+            "outgate check -c outgate.toml",
+            "outgate check -c outgate.toml --json",
+            "outgate check --reference | less",
+        ),
         prints_state=True,
     ),
     "doctor": _Command(
