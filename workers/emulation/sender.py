@@ -22,6 +22,7 @@ from relay.smtp.reply import RemoteProtocolError, Reply
 from relay.smtp.transaction import RecipientResult
 from workers.emulation.corpus import Corpus
 from workers.emulation.inbox import Copy
+from workers.exchange import next_event
 
 _MESSAGES_PER_CONNECTION = 40
 _PATIENCE = 120  # seconds for one answer; RFC 5321 §4.5.3.2 allows more, a demo does not
@@ -188,19 +189,9 @@ class _Line:
             raise PeerClosed(f"the gateway does not take mail now: {event}")
 
     async def _next(self) -> Event:
-        """Return the session's next event; what is due goes out first."""
         assert self._stream is not None
         with trio.move_on_after(_PATIENCE):
-            while True:
-                event = self._session.next_event()
-                if octets := self._session.data_to_send():
-                    await self._stream.send(octets)
-                if event is not None:
-                    return event
-                if octets := await self._stream.receive():
-                    self._session.receive(octets)
-                else:
-                    self._session.receive_eof()
+            return await next_event(self._session, self._stream)
         raise PeerSilent(f"no answer to {self._session.awaiting} in {_PATIENCE} s")
 
     async def hang_up(self) -> None:

@@ -23,6 +23,7 @@ from relay.smtp.client import (
     TlsGo,
 )
 from relay.smtp.reply import Reply
+from workers.exchange import next_event
 from workers.replay.parcel import Parcel
 
 Tls = Literal["none", "opportunistic", "require", "verify"]
@@ -193,18 +194,8 @@ class Line:
             raise PeerClosed("the server closed the connection")
 
     async def _next(self) -> Event:
-        """Return the session's next event; what is due goes out first."""
         assert self._stream is not None
-        while True:
-            event = self._session.next_event()
-            if octets := self._session.data_to_send():
-                await self._stream.send(octets)
-            if event is not None:
-                return event
-            if octets := await self._stream.receive():
-                self._session.receive(octets)
-            else:
-                self._session.receive_eof()
+        return await next_event(self._session, self._stream)
 
     async def hang_up(self) -> None:
         """Say QUIT, and close."""

@@ -19,6 +19,7 @@ from relay.smtp.reply import RemoteProtocolError
 from workers.emulation.providers.host import Host
 from workers.emulation.providers.report import Report, make_report
 from workers.emulation.providers.settings import Feedback
+from workers.exchange import next_event
 
 _LOOK = 0.5  # seconds between two looks for complaints
 _PAUSE = 5.0  # ... and before another try
@@ -141,13 +142,4 @@ class _Errand:
 
     async def _next(self) -> Event:
         assert self._stream is not None
-        while True:
-            event = self._session.next_event()
-            if octets := self._session.data_to_send():
-                await self._stream.send(octets)
-            if event is not None:
-                return event
-            if octets := await self._stream.receive():
-                self._session.receive(octets)
-            else:
-                self._session.receive_eof()
+        return await next_event(self._session, self._stream)
