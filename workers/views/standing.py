@@ -5,8 +5,10 @@
 
 from typing import Any
 
+import msgspec
+
 from relay.config import Config
-from relay.store.standing import Quarantine, Standing, WarmDay
+from relay.store.standing import Quarantine, Standing
 from workers.views.words import format_span, format_time, shorten
 
 KNOWN = 20  # evidence; with less, a score says more about the beginning than about the source
@@ -26,7 +28,7 @@ def describe(one: Standing, config: Config, now: float) -> dict[str, Any]:
         "connections": one.connections,
         "rests_until": one.rests_until if one.rests_until > now else None,
         "quarantine": _spell_quarantine(one.quarantine),
-        "warmup": _spell_warmup(one.warmup),
+        "warmup": msgspec.to_builtins(one.warmup),
         "state": word,
         "text": _tell(one, word, config, now),
     }
@@ -54,6 +56,7 @@ def is_telling(one: Standing, now: float) -> bool:
 
 
 def _spell_quarantine(quarantine: Quarantine | None) -> dict[str, Any] | None:
+    """Leave out until when a probe is out: for the reasons why something waits (reason.py) only."""
     if quarantine is None:
         return None
     return {
@@ -61,19 +64,6 @@ def _spell_quarantine(quarantine: Quarantine | None) -> dict[str, Any] | None:
         "count": quarantine.count,
         "why": quarantine.why,
         "probed": quarantine.probed,
-    }
-
-
-def _spell_warmup(day: WarmDay | None) -> dict[str, Any] | None:
-    if day is None:
-        return None
-    return {
-        "day": day.day,
-        "days": day.days,
-        "allowance": day.allowance,
-        "used": day.used,
-        "next_day": day.next_day,
-        "next_allowance": day.next_allowance,
     }
 
 
