@@ -22,6 +22,8 @@ OutgateError
 Unproven.
 """
 
+from collections.abc import Iterator
+
 
 class OutgateError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -104,3 +106,12 @@ class PeerSilent(NetworkError):
 
 class TlsFailed(NetworkError):
     """The TLS handshake failed, or the certificate is not one that we accept."""
+
+
+def flatten(error: BaseException) -> Iterator[BaseException]:
+    """Yield what went wrong, without the groups that nurseries put it into."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from flatten(inner)
+    else:
+        yield error

@@ -13,12 +13,12 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 from relay import __version__
-from relay.errors import ConfigError, OutgateError
+from relay.errors import ConfigError, OutgateError, flatten
 from relay.tether import watch_parent
 
 # What these say may be JSON (log.format).
@@ -316,7 +316,7 @@ def _report(error: BaseException) -> int:
 
     What comes out of nurseries is in groups; people do not need to know.
     """
-    leaves = list(_flatten(error))
+    leaves = list(flatten(error))
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         return _INTERRUPTED
     if all(isinstance(leaf, BrokenPipeError) for leaf in leaves):
@@ -331,11 +331,3 @@ def _report(error: BaseException) -> int:
         for line in leaf.problems if isinstance(leaf, ConfigError) else [str(leaf)]:
             say_error(line)
     return 2 if any(isinstance(leaf, ConfigError) for leaf in leaves) else 1
-
-
-def _flatten(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _flatten(inner)
-    else:
-        yield error

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import trio
 
-from relay.errors import OutgateError
+from relay.errors import OutgateError, flatten
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,10 +32,5 @@ async def gather(
         ours, others = group.split(OutgateError)
         if others is not None or ours is None:
             raise
-        raise _find_first(ours) from group
+        raise next(flatten(ours)) from group
     return {item: found[item] for item in wanted}
-
-
-def _find_first(group: BaseExceptionGroup[OutgateError]) -> OutgateError:
-    first = group.exceptions[0]
-    return _find_first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,7 +1,6 @@
 """The application: routes behind the door, each with its deadline, and errors in words."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import trio
@@ -16,7 +15,7 @@ from starlette.routing import Route as Endpoint
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from relay.errors import OutgateError, StartError, StoreError, StoreUnavailable
+from relay.errors import OutgateError, StartError, StoreError, StoreUnavailable, flatten
 from workers.admin.http.access import Access
 from workers.admin.http.acts import Acts
 from workers.admin.http.answers import Json, Wrong, refuse
@@ -150,11 +149,12 @@ async def _tell_ours(_: Request, error: Exception) -> Response:
 async def _tell_group(request: Request, error: Exception) -> Response:
     """What comes out of nurseries is in groups: the first of ours is what there is to say."""
     assert isinstance(error, ExceptionGroup)
-    leaves = list(_flatten(error))
-    if not all(isinstance(leaf, OutgateError) for leaf in leaves):
+    leaves = list(flatten(error))
+    ours = [leaf for leaf in leaves if isinstance(leaf, OutgateError)]
+    if len(ours) < len(leaves):
         _log.error("a request failed", exc_info=error)
         return await _tell_bug(request, error)
-    return await _tell_ours(request, leaves[0])
+    return await _tell_ours(request, ours[0])
 
 
 async def _tell_slow(_: Request, __: Exception) -> Response:
@@ -163,11 +163,3 @@ async def _tell_slow(_: Request, __: Exception) -> Response:
 
 async def _tell_bug(_: Request, __: Exception) -> Response:
     return refuse(500, "this went wrong here, not with you: the log of outgate admin has more")
-
-
-def _flatten(error: Exception) -> Iterator[Exception]:
-    if isinstance(error, ExceptionGroup):
-        for inner in error.exceptions:
-            yield from _flatten(inner)
-    else:
-        yield error
