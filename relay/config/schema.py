@@ -18,7 +18,7 @@ class Store(Section, frozen=True):
     """Where the queue lives. Without ``url`` an embedded server runs under ``state_dir``."""
 
     # redis://, rediss://, unix://, redis+sentinel://, redis+cluster://; also
-    # OUTGATE_STORE_URL in the environment (storeurl.py reads it).
+    # OUTGATE_STORE_URL in the environment.
     url: str = ""
     replicas: int = 0  # what is acknowledged has reached so many replicas
     # "require" refuses to start on a server that can forget what it acknowledged; "warn" says so.
@@ -179,24 +179,25 @@ class Rule(Section, frozen=True):
     name: str  # how it is called in events
     # -- Conditions: those that are set must all hold --
 
-    tenants: tuple[str, ...] = ()  # names of them, any
-    senders: tuple[str, ...] = ()  # "news@acme.example", "*@acme.example"; of the envelope
-    recipient_domains: tuple[str, ...] = ()  # "example.org", "*.example.org"; any recipient
-    header: tuple[HeaderCondition, ...] = ()  # all of them
+    tenants: tuple[str, ...] = ()  # it is of one of these; none: of any
+    senders: tuple[str, ...] = ()  # of the envelope: "news@acme.example", "*@acme.example"
+    recipient_domains: tuple[str, ...] = ()  # of any recipient: "example.org", "*.example.org"
+    header: tuple[HeaderCondition, ...] = ()  # all of them must be there
     larger_than: Octets | None = None  # the size of the whole message
     recipients_over: int | None = None  # it has more recipients than this
-    attachment_names: tuple[str, ...] = ()  # "*.exe"; also of what is in archives; any of them
-    attachment_types: tuple[str, ...] = ()  # "application/x-msdownload", "image/*"; any of them
+    attachment_names: tuple[str, ...] = ()  # any of them, in archives too: "*.exe"
+    attachment_types: tuple[str, ...] = ()  # any of them: "application/x-msdownload", "image/*"
     scanner: str = ""  # a [[scanner]] says one of `results`, or a score of at least `score`
     results: tuple[str, ...] = ()  # of the scanner, any of them: "reject", "infected"
     score: float | None = None  # of the scanner: this, or more
-    # When the message cannot be taken apart to find out: as if the condition held, or did not; or.
+    # When the message cannot be taken apart to find out: as if the condition held ("match"), or did
+    # not ("skip"); or it is answered 451 ("defer"), 550 ("reject"), or held.
     on_error: Literal["match", "skip", "defer", "reject", "hold"] = "hold"
     # -- What is done --
 
     # hold: it is accepted, and waits for `outgate retry` or `outgate bounce`.
     action: Literal["accept", "reject", "hold"] = "accept"
-    text: str = ""  # of the reply to what is rejected
+    text: str = ""  # what the reply says to what is rejected
     pool: str = ""  # instead of the tenant's
     priority: Priority | None = None  # instead of the tenant's
     tls: Literal["", "verify"] = ""  # verify: goes only to hosts whose certificate holds

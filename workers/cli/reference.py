@@ -196,14 +196,16 @@ def _is_section(kind: object) -> bool:
 
 
 def _find_item(wanted: TypeForm) -> TypeForm:
-    return get_args(wanted)[0] if get_origin(wanted) is tuple else wanted
+    origin: object = get_origin(wanted)
+    return get_args(wanted)[0] if origin is tuple else wanted
 
 
 def _name_kind(wanted: TypeForm) -> str:
     """Return a type in words."""
     item = _find_item(wanted)
     is_list = item is not wanted
-    if get_origin(item) is Literal:
+    origin: object = get_origin(item)
+    if origin is Literal:
         words = [f"`{json.dumps(word)}`" for word in get_args(item) if word]
         text = ", ".join(words[:-1]) + (" or " if words[1:] else "") + words[-1]
         return f"list of {text}" if is_list else text
@@ -234,7 +236,8 @@ def write_value(value: object) -> str:
             return _write_number(value, _OCTETS)
         case Endpoint():
             return json.dumps(repr(value))
-    return json.dumps(value)
+        case _:
+            return json.dumps(value)
 
 
 def _write_number(value: float, units: dict[str, int]) -> str:
