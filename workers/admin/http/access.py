@@ -37,6 +37,11 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer why not."""
         request = Request(scope)
+        if wait := self._find_wait(request):
+            answer = refuse(429, f"too many wrong tokens from this address: wait {wait} s")
+            answer.headers["Retry-After"] = str(wait)
+            await answer(scope, receive, send)
+            return
         scope[WHO] = self._find_who(request)
         status, text = self._check(request, scope[WHO])
         if not text:
@@ -68,13 +73,33 @@ class Access:
             return 403, "this page is another's: its scripts may not change anything here"
         return 200, ""
 
+    def _find_wait(self, request: Request) -> int:
+        """Return for how many seconds whoever shows a token from there has to wait.
+
+        The page is there all the same, and so are probes: they tell nothing.
+        """
+        path = request.url.path
+        is_shut = path not in _PROBES and path != "/" and not path.startswith("/static/")
+        if not self._tokens.needed or not is_shut:
+            return 0
+        return self._tokens.brake.find_wait(find_client(request))
+
     def _find_who(self, request: Request) -> str:
         if not self._tokens.needed:
             return ""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             token = request.cookies.get(COOKIE, "")
-        return self._tokens.find(token.strip())
+        token = token.strip()
+        who = self._tokens.find(token)
+        if token and not who:
+            self._tokens.brake.note(find_client(request), token)
+        return who
+
+
+def find_client(request: Request) -> str:
+    """Return the address that a request came from."""
+    return request.client.host if request.client else "0.0.0.0"  # noqa: S104 - nothing listens
 
 
 def _shows_token(request: Request) -> bool:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from relay.config.units import parse_seconds
 from workers.admin.http import answers
-from workers.admin.http.access import COOKIE, WHO
+from workers.admin.http.access import COOKIE, WHO, find_client
 from workers.admin.http.answers import Json, Wrong, refuse
 from workers.admin.http.tokens import Tokens
 from workers.admin.office import Office
@@ -61,6 +61,7 @@ class Acts:
         """Take a token once, and have the browser show it from then on."""
         order = await _read(request, answers.Login)
         if not self._tokens.find(order.token):
+            self._tokens.brake.note(find_client(request), order.token)
             return refuse(401, "this token is not valid: it is a line of admin.token_file")
         answer = Json(answers.Health(ok=True))
         answer.set_cookie(

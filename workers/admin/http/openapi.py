@@ -18,6 +18,7 @@ _ERRORS = {
     404: "there is no such thing",
     413: "the body is too long (no text)",
     415: "the body is no JSON",
+    429: "too many wrong tokens from this address: Retry-After says how long to wait",
     503: "the store does not answer, or there are too many at a time",
 }
 _TEXT = (
@@ -102,11 +103,11 @@ _HEADER = {
 def _list_errors(route: Route) -> list[int]:
     errors = {403, 503, *route.known}
     if not route.is_open:
-        errors.add(401)
+        errors |= {401, 429}
     if route.query is not None or route.body is not None or "{" in route.path:
         errors.add(400)
     if route.body is not None:
-        errors |= {401, 413, 415}
+        errors |= {401, 413, 415, 429}
     return sorted(errors)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import trio
 
 from relay.errors import StartError
+from workers.admin.http.brake import Brake
 
 _log = logging.getLogger("outgate.admin")
 
@@ -17,11 +18,12 @@ _MOST = 1000  # tokens
 
 
 class Tokens:
-    """The valid tokens. ``needed``: False where none is configured."""
+    """The valid tokens. ``needed``: False where none is configured. ``brake``: on wrong ones."""
 
     def __init__(self, path: str) -> None:
         """Read the file; "": no token is needed. Raises StartError."""
         self.needed = bool(path)
+        self.brake = Brake()
         self._path = path
         self._valid: list[bytes] = []  # digests: of the same length, whatever somebody sends
         if self.needed:
