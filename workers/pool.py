@@ -7,6 +7,8 @@
     ├── Rounds.run ...      signs of life; what is due, what the dead held, who has gone (rounds.py)
     └── Sweep.run           what has waited too long (sweep.py)
 
+What no lane carries after all ends without an attempt (unbegun.py).
+
 Stopping has two phases: claim nothing more, give back what was not begun; then let sessions
 finish what they hold, for at most the grace time.
 """
@@ -15,21 +17,19 @@ import logging
 import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import trio
 
 from relay.config import Config
 from relay.config.schema import Source
 from relay.events import EventLog
-from relay.model import Claim, Outcome
+from relay.model import Claim
 from relay.store.gate import Gates
 from relay.store.keys import (
     NOWHERE,
     SHARDS,
     SHUT,
     UNKNOWN,
-    make_queue,
     make_tag,
     read_lane,
 )
@@ -40,6 +40,7 @@ from workers.berth import Berth, find_rate
 from workers.desk import Desk, make_egresses
 from workers.ending import Ending
 from workers.feeder import Feeder
+from workers.held import Held
 from workers.hosts import NoAddress, find_family
 from workers.lane import Lane
 from workers.limbo import Nowhere, Shut, Surveyor
@@ -52,28 +53,16 @@ from workers.schedule import is_expired
 from workers.signals import take_in_signals
 from workers.sweep import Sweep
 from workers.tls.tally import Tally
+from workers.unbegun import Unbegun
 
 _log = logging.getLogger("outgate.worker")
 
-_FAMILY = 300.0  # a site without addresses of a family is asked for them again after this long, s
 _LOOK_UPS = 200  # of sites, at a time
 _CROWDED = 1.0  # a host group with enough in hand is left alone for this long, s
 # What we know of the store's clock is a little old: what the gate lets through when a silence is over
 # must not be sent back here. Nothing else is in hand by then. s
 _EARLY = 0.25
 _TAGS = {make_tag(shard): shard for shard in range(SHARDS)}
-
-
-@dataclass(slots=True)
-class Held:
-    """A delivery in hand, and where it came from."""
-
-    claim: Claim
-    feeder: Feeder
-    lane: str
-    berth: Berth | None
-    proven: bool
-    since: float  # trio time
 
 
 class Pool:
@@ -93,7 +82,6 @@ class Pool:
         self.held: dict[str, Held] = {}  # by delivery id
         self.worker = os.urandom(5).hex()
         self._settings = config.delivery
-        self._store = store
         ours = {source.name: source for source in sources}
         self.desk = Desk(
             config=config,
@@ -127,6 +115,7 @@ class Pool:
         self._claims = 0
         self._look_ups = trio.Semaphore(_LOOK_UPS)
         self._rounds = Rounds(self.desk, self)
+        self._unbegun = Unbegun(self.desk, self.held, self._finish)
         self._nursery: trio.Nursery | None = None  # while we work
 
     def __repr__(self) -> str:
@@ -183,7 +172,7 @@ class Pool:
             background.start_soon(self.desk.reporter.run)
             background.start_soon(self.desk.shares.run)
             background.start_soon(
-                take_in_signals, self._store.link, self.desk.reporter, self.desk.shares
+                take_in_signals, self.desk.store.link, self.desk.reporter, self.desk.shares
             )
             try:
                 async with trio.open_nursery() as deliveries:
@@ -212,18 +201,7 @@ class Pool:
         for feeder in self._feeders.values():
             feeder.ring()
         left = [claim for lane in self._lanes.values() for claim in lane.stop()]
-        await self._give_back(left)
-
-    async def _give_back(self, claims: Sequence[Claim], wait: float = 0.0) -> None:
-        """Claims that were not begun: others can have them at once. Bounded in time.
-
-        What cannot be given back, and what is cut off when the grace time ends, ``reclaim`` finds
-        when its claim ends: only there is it known which attempts were open.
-        """
-        with trio.move_on_after(self._settings.grace):
-            async with trio.open_nursery() as nursery:
-                for claim in claims:
-                    nursery.start_soon(self._return, claim, wait)
+        await self._unbegun.give_back_all(left)
 
     # -- feeders ------------------------------------------------------------------------------
 
@@ -347,10 +325,10 @@ class Pool:
         """Give a claim to a lane: now if the path is known, otherwise as soon as it is."""
         delivery = claim.delivery
         if self.stopping:
-            self._start(self._return, claim)
+            self._start(self._unbegun.give_back, claim)
             return
         if is_expired(delivery.accepted, self.desk.now(), self._settings.expire):
-            self._start(self._end_expired, claim)
+            self._start(self._unbegun.end_expired, claim)
         elif self.desk.ending.withholds:
             self._start(self._withhold, claim, source)
         else:
@@ -382,20 +360,20 @@ class Pool:
             self.desk.opener.note_unfit(delivery.domain, found)
         if isinstance(found, Path):
             self._follow(claim, source, found)
-        elif isinstance(found, NoAddress) and source and self._has_family(claim, found):
-            await self._leave_to_other_family(claim, source)
+        elif isinstance(found, NoAddress) and source and self._unbegun.has_family(claim, found):
+            await self._unbegun.leave_to_other_family(claim, source)
         else:
-            await self._end_for_all(claim, found)
+            await self._unbegun.end_for_all(claim, found)
 
     def _follow(self, claim: Claim, source: Source | None, path: Path) -> None:
         held = self.held[claim.delivery.id]
         if source is None or held.berth is None or path.site != held.feeder.site:
-            self._start(self._move, claim, path.site)
+            self._start(self._unbegun.move, claim, path.site)
             return
         lane = self._find_lane(source, path, held.berth)
         rest = lane.rests_until - trio.current_time()
         if rest > 0 or (path.is_shared and not lane.has_room):
-            self._start(self._pause, claim, max(rest, _CROWDED))
+            self._start(self._unbegun.pause, claim, max(rest, _CROWDED))
         else:
             lane.put(claim)
 
@@ -412,7 +390,7 @@ class Pool:
 
     def _misplace(self, claims: Sequence[Claim], wait: float) -> None:
         """What a lane cannot carry now goes back, without an attempt."""
-        self._spawn(self._give_back, claims, wait)
+        self._spawn(self._unbegun.give_back_all, claims, wait)
 
     def _start(self, role: Callable[..., Awaitable[None]], claim: Claim, *more: object) -> None:
         self._spawn(self._attend, role, claim, *more)
@@ -434,58 +412,3 @@ class Pool:
         except Exception:
             _log.exception("%s: left alone until its claim ends", claim.delivery.id)
             self._finish(claim)
-
-    # -- ends without an attempt -----------------------------------------------------------------
-
-    async def _end_expired(self, claim: Claim) -> None:
-        await self.desk.ending.end_expired(claim)
-        self._finish(claim)
-
-    async def _end_for_all(self, claim: Claim, outcome: Outcome) -> None:
-        count = len(claim.delivery.envelope.recipients)
-        await self.desk.ending.end(claim, [outcome] * count)
-        self._finish(claim)
-
-    async def _return(self, claim: Claim, wait: float = 0.0) -> None:
-        """It was not begun: others can have it, at once or when something has changed."""
-        await self.desk.ending.give_back(claim, wait=wait)
-        self._finish(claim)
-
-    async def _move(self, claim: Claim, site: str) -> None:
-        """Its domain's mail goes to another site than was thought."""
-        held = self.held[claim.delivery.id]
-        await self._return(claim)
-        queue = self._find_queue(held)
-        await self._store.assign(claim.shard, queue, held.lane, site)
-
-    async def _pause(self, claim: Claim, wait: float) -> None:
-        """Its host group rests, or has enough in hand; others of the site go on."""
-        held = self.held[claim.delivery.id]
-        await self._return(claim, wait)
-        if claim.delivery.envelope.tls_demand:
-            return  # what it demands, or does without, the rest of its queue does not
-        await self._store.pause(claim.shard, self._find_queue(held), held.lane, wait)
-
-    @staticmethod
-    def _find_queue(held: Held) -> str:
-        delivery = held.claim.delivery
-        return make_queue(
-            delivery.tenant, delivery.domain, delivery.priority, read_lane(held.lane).source
-        )
-
-    def _has_family(self, claim: Claim, found: NoAddress) -> bool:
-        """Tell whether some source of the pool that is alive could reach the host."""
-        sources = {source.name: source for source in self.desk.config.source}
-        return any(
-            find_family(sources[name].address) is found.family
-            for name in self.desk.find_weights(claim.delivery.pool)
-            if name in sources
-        )
-
-    async def _leave_to_other_family(self, claim: Claim, source: Source) -> None:
-        """The host has no address that this source reaches: those that can have it to themselves."""
-        held = self.held[claim.delivery.id]
-        self.desk.exclude(held.feeder.site, find_family(source.address), _FAMILY)
-        pinned = bool(read_lane(held.lane).source)
-        await self.desk.ending.give_back(claim, source="" if pinned else None)
-        self._finish(claim)
