@@ -17,10 +17,11 @@ import msgspec
 from relay.config import Config
 from relay.counters import COUNTERS
 from relay.errors import StoreError, StoreUnavailable
-from relay.events import EventLog, decode_event, encode_event
-from relay.model import Blame, Claim, Disposition, Outcome, Recipient
+from relay.events import EventLog, encode_event
+from relay.model import Claim, Disposition, Outcome, Recipient
 from relay.store.queue import Store
 from relay.store.suppression import Suppression
+from workers.attempt import Attempt, describe, describe_answers, read_last, recall, show
 from workers.choice import choose_again
 from workers.hint import find_hint
 from workers.notice import Kind
@@ -28,50 +29,10 @@ from workers.postmaster import Postmaster
 from workers.reprieve import reprieve
 from workers.schedule import is_expired, next_wait
 from workers.suppression import Trimmed, is_unknown, make_outcome, trim
-from workers.tls.guard import Policy
-from workers.tls.proof import NOTHING, Proof
 
 _log = logging.getLogger("outgate.worker")
 
 
-@dataclass(slots=True)
-class Attempt:
-    """Where an attempt was made, for the record; all empty when none could be.
-
-    ``dsn``: the host offered DSN, and so has taken over telling the sender (RFC 3461 §5.2.1).
-    ``policy``: who demanded what of TLS; ``proof``: what it was. ``seconds``: from MAIL to the last answer,
-    when it has come.
-    """
-
-    source: str = ""
-    host: str = ""
-    address: str = ""
-    dsn: bool = False
-    policy: Policy = "none"
-    proof: Proof = NOTHING
-    site: str = ""
-    seconds: float = 0.0
-
-
-class _LastOutcome(msgspec.Struct, frozen=True):
-    """What a recipient got, as it stands in an event."""
-
-    address: str
-    command: str = ""
-    code: int = 0
-    status: str = ""
-    text: str = ""
-
-
-class _Last(msgspec.Struct, frozen=True):
-    """What is wanted of the event of the last attempt."""
-
-    host: str = ""
-    recipients: tuple[_LastOutcome, ...] = ()
-    time: float = 0.0
-
-
-_NOTHING_SAID = _LastOutcome("", status="4.4.7", text="it could not be tried in time")
 _NOWHERE = Attempt()
 _DOTS = (".", "BDAT")  # the commands whose answer makes somebody else responsible
 
@@ -127,7 +88,7 @@ class Ending:
 
     def make_attempt_event(self, claim: Claim, attempt: Attempt) -> bytes:
         """Return the event that opens an attempt in the store."""
-        return encode_event(self._describe("attempt", claim, attempt, time.time()))
+        return encode_event(describe("attempt", claim, attempt, time.time()))
 
     async def withhold(self, claim: Claim) -> Claim | None:
         """Take recipients out of a claim that are not to be tried (``delivery.suppress_after``).
@@ -186,7 +147,7 @@ class Ending:
 
         ``reason``: why it could not be tried, for recipients that were not.
         """
-        host, outcomes = _recall(claim, reason)
+        host, outcomes = recall(claim, reason)
         await self.end(claim, outcomes, Attempt(host=host))
 
     async def give_back(
@@ -265,7 +226,7 @@ class Ending:
         if not after or not result.still_open or self._is_held(result):
             return False
         mark = result.claim.delivery.accepted + after
-        return _read_last(result.claim).time < mark <= result.now
+        return read_last(result.claim).time < mark <= result.now
 
     # -- the three transitions -----------------------------------------------------------------
 
@@ -344,46 +305,15 @@ class Ending:
             _log.warning("%s: not noted who is unknown: %s", delivery.id, error)
             return
         for address in sorted(added):
-            event = self._describe("suppressed", result.claim, result.attempt, result.now)
-            self._events.write(encode_event(event | {"recipient": _show(address)}))
+            event = describe("suppressed", result.claim, result.attempt, result.now)
+            self._events.write(encode_event(event | {"recipient": show(address)}))
 
     # -- events -------------------------------------------------------------------------------
 
-    @staticmethod
-    def _describe(name: str, claim: Claim, attempt: Attempt, now: float) -> dict[str, object]:
-        delivery = claim.delivery
-        return {
-            "time": now,
-            "event": name,
-            "id": delivery.message_id,
-            "delivery": delivery.id,
-            "tenant": delivery.tenant,
-            "domain": delivery.domain,
-            "attempt": claim.attempts + 1,
-            "source": attempt.source,
-            "site": attempt.site,
-            "host": attempt.host,
-            "address": attempt.address,
-            "seconds": attempt.seconds,
-            **_describe_tls(attempt),
-        }
-
     def _make_event(self, name: str, result: _Result, **more: object) -> bytes:
         claim = result.claim
-        event = self._describe(name, claim, result.attempt, result.now)
-        event["recipients"] = [
-            {
-                "address": _show(recipient.address),
-                "outcome": outcome.disposition.value,
-                "command": outcome.command,
-                "code": outcome.code,
-                "status": outcome.status,
-                "text": outcome.text,
-                "blame": outcome.blame.value if outcome.blame else "",
-                **({"label": outcome.label} if outcome.label else {}),
-            }
-            for recipient, outcome in result.pairs
-        ]
+        event = describe(name, claim, result.attempt, result.now)
+        event["recipients"] = describe_answers(result.pairs)
         if isinstance(claim, Trimmed):
             event["suppressed"] = True
         event.update(more)
@@ -412,46 +342,3 @@ def _count(result: _Result) -> None:
         if not delivery.notice:
             # Two hosts' clocks; a message is not delivered before it came.
             COUNTERS.observe("delivery_seconds", max(0.0, result.now - delivery.accepted))
-
-
-def _read_last(claim: Claim) -> _Last:
-    """Return what the last attempt's event says; nothing when there is none, or no sense in it."""
-    try:
-        return msgspec.convert(decode_event(claim.previous), _Last)
-    except msgspec.MsgspecError:
-        return _Last()
-
-
-def _recall(claim: Claim, reason: str) -> tuple[str, list[Outcome]]:
-    """Return from the last attempt's event which host it met, and what each recipient got.
-
-    Still "deferred": it is our time that is over, not the host that said so.
-    """
-    last = _read_last(claim)
-    said = {one.address: one for one in last.recipients}
-    nothing = msgspec.structs.replace(_NOTHING_SAID, text=reason) if reason else _NOTHING_SAID
-    outcomes = []
-    for recipient in claim.delivery.envelope.recipients:
-        one = said.get(_show(recipient.address), nothing)
-        outcomes.append(
-            Outcome(Disposition.DEFERRED, Blame.HOST, one.command, one.code, one.status, one.text)
-        )
-    return last.host, outcomes
-
-
-def _show(octets: bytes) -> str:
-    return octets.decode("utf-8", "replace")
-
-
-def _describe_tls(attempt: Attempt) -> dict[str, object]:
-    """Return what an event says of TLS: nobody should have to believe us that it was validated."""
-    proof = attempt.proof
-    said: dict[str, object] = {"tls": proof.protocol}
-    if attempt.address:
-        said["tls_policy"] = attempt.policy
-    if proof.protocol:
-        said["tls_verified"] = proof.verified
-        said["certificate"] = proof.fingerprint
-    if proof.text:
-        said["tls_problem"] = proof.text
-    return said

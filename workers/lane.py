@@ -20,9 +20,9 @@ from relay.errors import SourceUnusable, StoreError, StoreUnavailable
 from relay.events import encode_event
 from relay.model import Blame, Claim, Disposition, Outcome
 from relay.smtp.client import LocalProtocolError
+from workers.attempt import Attempt
 from workers.berth import DEPTH, Berth, find_rests
 from workers.desk import Desk
-from workers.ending import Attempt
 from workers.peer import ClaimLost, HostFailed, Peer, Verdict
 from workers.route import Path
 

@@ -10,7 +10,8 @@ from tests.kit.messages import Claims
 from tests.kit.peer import find_refusing_host, open_host
 from tests.kit.redis import Server
 from tests.kit.works import open_works
-from workers.ending import Attempt, Ending
+from workers.attempt import Attempt
+from workers.ending import Ending
 
 OK = Outcome(Disposition.DELIVERED, None, ".", 250, "2.0.0", "taken")
 

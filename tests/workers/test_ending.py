@@ -15,7 +15,8 @@ from relay.model import Blame, Claim, Disposition, Outcome, Recipient
 from tests.kit.messages import Claims
 from tests.kit.redis import Server
 from tests.kit.works import Works, make_config, open_works
-from workers.ending import Attempt, Ending
+from workers.attempt import Attempt
+from workers.ending import Ending
 from workers.notice import Kind
 from workers.postmaster import Postmaster
 from workers.tls.proof import Proof
