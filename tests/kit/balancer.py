@@ -1,12 +1,9 @@
 """HAProxy as a balancer in front of a gateway: it tells the client's address in a PROXY header."""
 
-import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 from tests.kit.egress import find_program
-from tests.kit.program import Program
+from tests.kit.housed import Housed
 
 _CONFIG = """
 defaults
@@ -22,7 +19,7 @@ listen in
 """
 
 
-class Balancer(Program):
+class Balancer(Housed):
     """Listens on ``port``, passes on to a gateway's port. Also a context manager.
 
     ``source``: the address that it comes from. ``header``: "send-proxy" or "send-proxy-v2".
@@ -31,9 +28,8 @@ class Balancer(Program):
     name = "haproxy"
 
     def __init__(self, gateway: int, *, source: str, header: str) -> None:
-        super().__init__()
-        self._directory = Path(tempfile.mkdtemp(prefix="balancer-"))
-        self._config = self._directory / "haproxy.cfg"
+        super().__init__("balancer-")
+        self._config = self.directory / "haproxy.cfg"
         self._config.write_text(
             _CONFIG.format(port=self.port, source=source, gateway=gateway, header=header)
         )
@@ -41,14 +37,7 @@ class Balancer(Program):
     def _launch(self) -> subprocess.Popen[bytes]:
         program = find_program("haproxy")
         assert program is not None, "haproxy is not installed"
-        with (self._directory / "output").open("wb") as output:
+        with self.output.open("wb") as output:
             return subprocess.Popen(
                 [program, "-db", "-q", "-f", str(self._config)], stdout=output, stderr=output
             )
-
-    def stop(self) -> None:
-        super().stop()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-    def read_output(self) -> str:
-        return (self._directory / "output").read_text("utf-8", "replace")

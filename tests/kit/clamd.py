@@ -16,11 +16,9 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
-from pathlib import Path
 
 from relay.tether import tethered
-from tests.kit.program import Program
+from tests.kit.daemon import Daemon
 
 MARKER = b"outgate-test-marker: this is no virus"
 SIGNATURE = "Outgate.Test.Marker.UNOFFICIAL"  # the last part is clamd's word for other people's
@@ -53,63 +51,24 @@ def _find() -> str | None:
     return shutil.which("clamd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
-class Clamd(Program):
+class Clamd(Daemon):
     """One clamd, with a directory of its own."""
 
     name = "clamd"
 
     def __init__(self) -> None:
-        super().__init__()
-        self._home = tempfile.TemporaryDirectory(prefix="og-clamd-", dir="/tmp")
-        self._directory = Path(self._home.name)
-        self._output = self._directory / "clamd.out"
-        database = self._directory / "db"
+        super().__init__("og-clamd-", within="/tmp")
+        database = self.directory / "db"
         database.mkdir()
         (database / "test.ndb").write_text(f"Outgate.Test.Marker:0:*:{MARKER.hex()}\n")
-
-    @property
-    def tcp(self) -> str:
-        """Its address, as a configuration has it."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def unix(self) -> str:
-        """Its other address."""
-        return f"unix:{self._directory}/clamd.sock"
-
-    def crash(self) -> None:
-        """End it at once."""
-        self._signal(signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait()
-
-    def freeze(self) -> None:
-        """Let it stand still: connections are taken by the kernel, and nothing is answered."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
-
-    def stop(self) -> None:
-        """End it, frozen or not, and remove its directory."""
-        if self._process is not None and self._process.poll() is None:
-            self.thaw()
-        super().stop()
-        self._home.cleanup()
 
     def _launch(self) -> subprocess.Popen[bytes]:
         program = _find()
         if program is None:
             raise RuntimeError("clamd is not installed")
-        file = self._directory / "clamd.conf"
-        file.write_text(
-            _CONFIG.format(directory=self._directory, port=self.port, stream=STREAM_MAX)
-        )
-        with self._output.open("ab") as output:
+        file = self.directory / "clamd.conf"
+        file.write_text(_CONFIG.format(directory=self.directory, port=self.port, stream=STREAM_MAX))
+        with self.output.open("ab") as output:
             # A run of tests that is killed must not leave daemons behind.
             return subprocess.Popen(
                 tethered([program, "-c", str(file)], signal.SIGTERM),
@@ -117,7 +76,3 @@ class Clamd(Program):
                 stdout=output,
                 stderr=output,
             )
-
-    def read_output(self) -> str:
-        """Return what it has printed."""
-        return self._output.read_text("utf-8", "replace")[-4000:] if self._output.exists() else ""

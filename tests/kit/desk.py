@@ -1,15 +1,13 @@
 """One ``outgate admin`` on a store of its own or somebody else's: what operators look at."""
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.kit.program import Program
+from tests.kit.housed import Housed
 
 _ROOT = Path(__file__).parents[2]
 _CONFIG = """\
@@ -36,7 +34,7 @@ a = 1
 """
 
 
-class Desk(Program):
+class Desk(Housed):
     """A running ``outgate admin`` that looks at ``store``; also a context manager.
 
     ``token``: who comes without it is not let in.
@@ -46,8 +44,7 @@ class Desk(Program):
     starts_within = 30.0
 
     def __init__(self, store: str, *, token: str = "") -> None:
-        super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="outgate-desk-"))
+        super().__init__("outgate-desk-")
         (self.directory / "state").mkdir()
         admin = ""
         if token:
@@ -63,25 +60,10 @@ class Desk(Program):
 
     def _launch(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "workers.cli", "admin", "-c", str(self.config)]
-        with (self.directory / "output").open("wb") as output:
+        with self.output.open("wb") as output:
             return subprocess.Popen(
                 command, cwd=_ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
-
-    def stop(self) -> None:
-        """Stop it, and remove its directory."""
-        super().stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def kill(self) -> None:
-        """End it as a crash would; ``start`` may follow."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def read_output(self) -> str:
-        """Return what it has printed so far."""
-        return (self.directory / "output").read_text("utf-8", "replace")
 
 
 def ask(url: str, path: str) -> Any:

@@ -1,16 +1,14 @@
 """A whole ``outgate up`` in a temporary directory: ingress, worker and embedded store."""
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kit.program import Program
+from tests.kit.housed import Housed
 
 _ROOT = Path(__file__).parents[2]
 
@@ -72,7 +70,7 @@ class Ledger:
         return self.queued == 0 and self.accepted == self.delivered + self.bounced
 
 
-class Gateway(Program):
+class Gateway(Housed):
     """One running ``outgate up``; also a context manager.
 
     ``routes`` maps a recipient domain (or pattern) to a port on 127.0.0.1. ``ingress``, ``store``,
@@ -95,8 +93,7 @@ class Gateway(Program):
         admin: str = "enabled = false",
         tables: str = "",
     ) -> None:
-        super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="outgate-"))
+        super().__init__("outgate-")
         self.config = self.directory / "outgate.toml"
         self.config.write_text(
             _CONFIG.format(
@@ -112,26 +109,11 @@ class Gateway(Program):
         )
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        with (self.directory / "output").open("wb") as output:
+        with self.output.open("wb") as output:
             return subprocess.Popen(
                 _command("up", self.config), cwd=_ROOT, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, process_group=0,
             )  # fmt: skip
-
-    def stop(self) -> None:
-        """Stop it the polite way, which ends its children too, and remove its directory."""
-        super().stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def kill(self) -> None:
-        """End ``outgate up`` as a crash would, and it alone; ``start`` may follow."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def read_output(self) -> str:
-        """Return what it has printed so far."""
-        return (self.directory / "output").read_text("utf-8", "replace")
 
     def read_ledger(self) -> Ledger:
         """Ask ``outgate status --json``."""

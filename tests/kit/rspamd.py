@@ -20,12 +20,10 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
-from pathlib import Path
 
 from relay.scan.inquiry import Inquiry
 from relay.tether import tethered
-from tests.kit.program import Program
+from tests.kit.daemon import Daemon
 
 GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 SPAM = b"outgate-test-marker: this is spam"
@@ -99,40 +97,13 @@ def find_obstacle() -> str | None:
     return None if shutil.which("rspamd") else "rspamd not installed"
 
 
-class Rspamd(Program):
+class Rspamd(Daemon):
     """One rspamd, with a directory of its own."""
 
     name = "rspamd"
 
     def __init__(self) -> None:
-        super().__init__()
-        self._home = tempfile.TemporaryDirectory(prefix="og-rspamd-", dir="/tmp")
-        self._directory = Path(self._home.name)
-        self._output = self._directory / "rspamd.out"
-
-    @property
-    def tcp(self) -> str:
-        """Its address, as a configuration has it."""
-        return f"127.0.0.1:{self.port}"
-
-    @property
-    def unix(self) -> str:
-        """Its other address."""
-        return f"unix:{self._directory}/rspamd.sock"
-
-    def crash(self) -> None:
-        """End it at once, workers included."""
-        self._signal(signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait()
-
-    def freeze(self) -> None:
-        """Let it stand still: connections are taken by the kernel, and nothing is answered."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT)
+        super().__init__("og-rspamd-", within="/tmp")
 
     def _signal(self, number: signal.Signals) -> None:
         # The main process and its workers are a group: it is the workers that scan.
@@ -146,16 +117,15 @@ class Rspamd(Program):
         if self._process is not None and self._process.poll() is None:
             self.crash()
         super().stop()
-        self._home.cleanup()
 
     def _launch(self) -> subprocess.Popen[bytes]:
         program = shutil.which("rspamd")
         if program is None:
             raise RuntimeError("rspamd is not installed")
         self._write_files()
-        with self._output.open("ab") as output:
+        with self.output.open("ab") as output:
             # -i: it may run as root. A run of tests that is killed must not leave daemons behind.
-            command = [program, "-f", "-i", "-c", str(self._directory / "rspamd.conf")]
+            command = [program, "-f", "-i", "-c", str(self.directory / "rspamd.conf")]
             return subprocess.Popen(
                 tethered(command, signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
@@ -173,11 +143,7 @@ class Rspamd(Program):
             hello=ENVELOPE.hello,
             message_id=ENVELOPE.message_id,
         )
-        config = _CONFIG.format(directory=self._directory, port=self.port)
-        (self._directory / "suffixes").write_text("com\nnet\norg\ntest\nexample\n")
-        (self._directory / "rules.lua").write_text(rules)
-        (self._directory / "rspamd.conf").write_text(config)
-
-    def read_output(self) -> str:
-        """Return what it has printed."""
-        return self._output.read_text("utf-8", "replace")[-4000:] if self._output.exists() else ""
+        config = _CONFIG.format(directory=self.directory, port=self.port)
+        (self.directory / "suffixes").write_text("com\nnet\norg\ntest\nexample\n")
+        (self.directory / "rules.lua").write_text(rules)
+        (self.directory / "rspamd.conf").write_text(config)
