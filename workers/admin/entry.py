@@ -87,7 +87,9 @@ def read_number(message_id: str) -> int:
 
 def number_at(time: float) -> int:
     """Return the lowest number of messages of a time, seconds since 1970."""
-    return max(-_LIMIT, min(_LIMIT - 1, int(time * 1000) - _EPOCH << _CHANCE))
+    # Nobody's time is so far away; and what has more digits than a float is no number any more.
+    milliseconds = int(max(-1e18, min(1e18, time * 1000)))
+    return max(-_LIMIT, min(_LIMIT - 1, milliseconds - _EPOCH << _CHANCE))
 
 
 def tell_time(number: int) -> float:

@@ -118,6 +118,12 @@ async def test_what_makes_no_sense_is_said(visit: Visit, path: str, status: int,
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("query", ["from=1e308", "from=-1e308&to=1e308", "to=1.7e308"])
+async def test_times_far_away_are_times(visit: Visit, query: str) -> None:
+    answer = await visit.client.get(f"/api/v1/messages?{query}")
+    assert (answer.status_code, answer.json()["messages"]) == (200, [])
+
+
 async def test_the_wrong_method_is_said(visit: Visit) -> None:
     answer = await visit.client.get("/api/v1/suspend")
     assert (answer.status_code, answer.json()["error"]) == (405, "not with this method")
