@@ -150,6 +150,7 @@ class Acts:
 
 
 _NO_PART = frozenset(("who", "why"))
+_WORDS = ("tenant", "domain", "site", "source", "text", "who", "why")
 
 
 async def _read(request: Request, shape: type[Body]) -> Body:
@@ -164,8 +165,9 @@ async def _read(request: Request, shape: type[Body]) -> Body:
 
 
 def _choose(order: answers.Order, ids: tuple[str, ...] = ()) -> Selection:
-    for name in ("who", "why"):
-        if not getattr(order, name).isprintable():
+    # Whoever reads the record may do so on a terminal, which must not take orders from it.
+    for name in _WORDS:
+        if not getattr(order, name, "").isprintable():
             raise Wrong(400, f"{name}: no line ends or control characters, please")
     try:
         chosen = make_selection(order.tenant, order.domain, order.site, order.source, ids)
