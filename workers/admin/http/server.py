@@ -24,18 +24,18 @@ class Server:
     def __init__(self, application: Application, *, most: int = _MOST) -> None:
         self._application = application
         self._most = most
-        self._open: set[Connection] = set()
+        self._open: dict[Connection, None] = {}  # in the order in which they came
 
     async def run(self, listeners: Sequence[socket.socket], stop: trio.Event) -> None:
         """Serve until ``stop``; then requests that have begun have a few seconds."""
         async with trio.open_nursery() as connections:
 
             def take(sock: socket.socket, address: str) -> None:
-                if len(self._open) >= self._most:
+                if len(self._open) >= self._most and not self._make_room():
                     _turn_away(sock)
                 else:
                     connection = Connection(Stream(sock), address, self._application)
-                    self._open.add(connection)
+                    self._open[connection] = None
                     connections.start_soon(self._serve, connection)
 
             async with trio.open_nursery() as accepting:
@@ -49,11 +49,21 @@ class Server:
                     connection.idle.cancel()
             connections.cancel_scope.deadline = trio.current_time() + _GRACE
 
+    def _make_room(self) -> bool:
+        """Let go of the oldest that asks nothing: else whoever only connects keeps out all others."""
+        for connection in self._open:
+            if connection.idle is not None:
+                connection.is_last = True
+                connection.idle.cancel()
+                del self._open[connection]
+                return True
+        return False
+
     async def _serve(self, connection: Connection) -> None:
         try:
             await connection.run()
         finally:
-            self._open.discard(connection)
+            self._open.pop(connection, None)
 
 
 def _turn_away(sock: socket.socket) -> None:

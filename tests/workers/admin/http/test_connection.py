@@ -177,16 +177,33 @@ async def test_a_bug_is_no_end_of_the_server() -> None:
 
 
 async def test_more_than_may_be_here_are_turned_away() -> None:
-    async with serve(most=2) as (_, port, _):
+    async with serve(most=2) as (echo, port, _):
         async with (
             await trio.open_tcp_stream("127.0.0.1", port) as one,
             await trio.open_tcp_stream("127.0.0.1", port) as two,
         ):
             for stream in (one, two):
-                await stream.send_all(GET % b"/a")
-                await read_answer(stream, b"/a")
+                await stream.send_all(GET % b"/gone")
+            while len(echo.scopes) < 2:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.01)
             assert (await talk(port, b"")).startswith(b"HTTP/1.1 503")
         await wait_served(port)
+
+
+async def test_who_asks_nothing_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_HEAD_TIME", 1000.0)
+    async with serve(most=2) as (_, port, _):
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", port) as one,
+            await trio.open_tcp_stream("127.0.0.1", port) as two,
+        ):
+            await one.send_all(b"GET / HTT")  # half a head
+            await two.send_all(GET % b"/a")
+            await read_answer(two, b"/a")  # and all of one, before which the other has come
+            assert (await talk(port, LAST)).endswith(b"/b")
+            assert await one.receive_some() == b""
+            await two.send_all(GET % b"/c")
+            await read_answer(two, b"/c")
 
 
 async def test_the_application_hears_that_a_client_has_gone() -> None:
