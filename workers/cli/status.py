@@ -13,7 +13,7 @@ from rich.table import Table
 from relay.config import Config, load
 from relay.net.certificates import AHEAD
 from workers.cli.asking import open_store
-from workers.cli.page import open_console
+from workers.cli.page import keep_printable, open_console
 from workers.views.status import read_readiness, read_status
 from workers.views.words import format_count, format_span
 
@@ -92,7 +92,8 @@ def _show_sources(console: Console, state: dict[str, Any]) -> None:
         f"{format_count(state['workers'], 'worker process')}"
     )
     for one in state["suspensions"]:
-        console.print(f"[yellow]suspended:[/] {escape(one['text'])}", soft_wrap=True)
+        text = escape(keep_printable(one["text"]))
+        console.print(f"[yellow]suspended:[/] {text}", soft_wrap=True)
     for name, one in state["tenants"].items():
         if one["state"]:
             text = escape(f"tenant {name}: {one['reason']}")

@@ -47,6 +47,14 @@ async def test_what_waits(desk: Desk, store: Store) -> None:
     assert counts == {"queues": 1, "ready": 2, "due": 1, "claimed": 1, "forwarding": 0}
 
 
+async def test_what_is_suspended_gives_the_terminal_no_orders(desk: Desk) -> None:
+    await desk.ask("suspend", "--site", "x\x1b[2J", "--why", "a\x9b2Jb\nc")
+    done = await desk.call("status")
+    assert "site=x?[2J" in done.out
+    assert not {"\x1b", "\x9b"} & set(done.out)
+    assert "a?2Jb?c" in done.out
+
+
 async def test_who_is_there_and_what_is_suspended(desk: Desk, store: Store) -> None:
     gates = Gates(store.link, lease=60)
     await gates.announce("worker:1", "worker:2", "source:a")
