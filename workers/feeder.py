@@ -48,7 +48,7 @@ _WEIGHTS = {"urgent": 16, "normal": 4, "bulk": 1}
 _CREDIT = 10.0  # virtual time that a group may be behind the one that had the most
 _ROUNDS = 2
 # Words of the gate for a source that sends nothing for longer than a pinned delivery should wait.
-_CLOSED = frozenset({"rest", "quarantine", "all quarantined", "probe", "warm-up"})
+CLOSED = frozenset({"rest", "quarantine", "all quarantined", "probe", "warm-up"})
 _PATIENCE = 60.0  # s; or that sends so slowly that it would have to
 
 
@@ -232,7 +232,7 @@ class Feeder:
             self._desk.gates.refund(limits, self.key, unused, weights)
         if granted:
             return self._find_pause()
-        if self.pin and _is_too_long(reserved, backlog):
+        if self.pin and is_too_long(reserved, backlog):
             return await self._let_go()
         if reserved.why == "turn":
             # It may be the turn of one of ours that has no room: then something has to end here, and
@@ -248,7 +248,7 @@ class Feeder:
         self._put_off = {tenant: now + wait for tenant, wait in reserved.put_off.items()}
         for tenant in self._put_off.keys() - known.keys():
             self._hands.hold_back(self.site, tenant=tenant)
-        if reserved.why in _CLOSED or reserved.why == "throttled":
+        if reserved.why in CLOSED or reserved.why == "throttled":
             for source in {one.source for one in reserved.grants if not one.count}:
                 self._desk.reporter.watch(self.site, source)
         before, self.why = self.why, "" if granted else reserved.why
@@ -417,11 +417,11 @@ class Feeder:
                 known.pop(place, None)
 
 
-def _is_too_long(reserved: Reserved, backlog: int) -> bool:
+def is_too_long(reserved: Reserved, backlog: int) -> bool:
     """Tell whether what is pinned to a source would wait for it for longer than the pin is worth."""
     wait = reserved.wait or 0.0
     return (
-        reserved.why in _CLOSED
+        reserved.why in CLOSED
         or (reserved.why == "throttled" and wait > _PATIENCE)
         # The wait is for one of them.
         or (reserved.why == "pace" and wait * backlog > _PATIENCE)

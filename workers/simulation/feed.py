@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from relay.store.gate import Gates, Reserved, SiteLimits, Want
+from workers.feeder import CLOSED, is_too_long
 from workers.simulation.agenda import Agenda
 from workers.simulation.line import Line
 from workers.simulation.mail import Backlog
@@ -22,8 +23,6 @@ _LOOK = 30.0
 _TURN = 0.4
 # To the store and back. Here calls take no time; without it, questions could be without end at one moment.
 _TRIP = 0.001
-_PATIENCE = 60.0
-_CLOSED = frozenset({"rest", "quarantine", "all quarantined", "probe", "warm-up"})
 
 
 class Host(Protocol):
@@ -120,7 +119,7 @@ class Feed:
         self._put_off = {tenant: now + wait for tenant, wait in reserved.put_off.items()}
         for tenant in self._put_off.keys() - known.keys():
             self._host.give_back(tenant)
-        if reserved.why in _CLOSED or reserved.why == "throttled":
+        if reserved.why in CLOSED or reserved.why == "throttled":
             for grant in reserved.grants:
                 if not grant.count:
                     self._host.watch(grant.source)
@@ -141,19 +140,9 @@ class Feed:
             self._host.gates.refund(self._host.limits, self._key, unused, self._weights)
         if granted:
             return PAUSE if unused else _TRIP
-        if self._pin and _is_too_long(reserved, backlog):
+        if self._pin and is_too_long(reserved, backlog):
             self._host.let_go(self._pin)
             return None
         if reserved.why == "turn":
             self._waits_for_room = True
         return _LOOK if reserved.wait is None else max(reserved.wait, _TRIP)
-
-
-def _is_too_long(reserved: Reserved, backlog: int) -> bool:
-    """Tell whether what is pinned would wait for longer than the pin is worth."""
-    wait = reserved.wait or 0.0
-    return (
-        reserved.why in _CLOSED
-        or (reserved.why == "throttled" and wait > _PATIENCE)
-        or (reserved.why == "pace" and wait * backlog > _PATIENCE)
-    )
