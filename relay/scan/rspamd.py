@@ -15,6 +15,7 @@ import httpx2
 import msgspec
 import trio
 
+from relay.net.body import read_body
 from relay.net.neighbour import Neighbour
 from relay.net.tls import make_client_context
 from relay.scan.inquiry import Inquiry, Scan, ScanFailed, ScanRefused, show
@@ -118,17 +119,10 @@ async def _read(response: httpx2.Response) -> bytes:
         raise ScanRefused("the message is larger than rspamd's max_message")
     if response.status_code != 200:
         raise ScanFailed(f"rspamd answered with status {response.status_code}")
-    octets = bytearray()
-    # To stop in the middle: the client's generators stand inside each other, and trio complains
-    # of those that are left behind. Cancelled from below they all end.
-    with trio.CancelScope() as reading:
-        async for part in response.aiter_raw():
-            octets += part
-            if len(octets) > _MAX_REPLY:
-                reading.cancel()
+    octets = await read_body(response, _MAX_REPLY)
     if len(octets) > _MAX_REPLY:
         raise ScanFailed(f"more than {_MAX_REPLY} octets are not an answer of rspamd")
-    return bytes(octets)
+    return octets
 
 
 def read_reply(body: bytes) -> Scan:

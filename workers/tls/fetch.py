@@ -16,6 +16,7 @@ import httpx2
 import trio
 
 from relay.errors import OutgateError
+from relay.net.body import read_body
 from relay.net.resolver import NameNotFound, NameUnavailable, Resolver
 from workers.tls.guard import Failing
 from workers.tls.pkix import Authorities
@@ -133,18 +134,11 @@ def _check(host: str, response: httpx2.Response) -> None:
 
 
 async def _read(host: str, response: httpx2.Response) -> bytes:
-    octets = bytearray()
-    # To stop in the middle: the client's generators stand inside each other, and trio complains
-    # of those that are left behind. Cancelled from below they all end.
-    with trio.CancelScope() as reading:
-        async for part in response.aiter_raw():
-            octets += part
-            if len(octets) > MAX_OCTETS:
-                reading.cancel()
+    octets = await read_body(response, MAX_OCTETS)
     if len(octets) > MAX_OCTETS:
         # Half a policy would be another policy.
         raise _fail(f"{host}: more than {MAX_OCTETS} octets are not a policy")
-    return bytes(octets)
+    return octets
 
 
 def _fail(text: str) -> StsFetchFailed:

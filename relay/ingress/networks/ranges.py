@@ -20,6 +20,7 @@ import trio
 
 from relay.config.units import Network
 from relay.errors import OutgateError, StartError
+from relay.net.body import read_body
 from relay.net.resolver import NameNotFound, NameUnavailable, Resolver
 from relay.net.tls import make_client_context
 
@@ -166,23 +167,10 @@ async def _get(client: httpx2.AsyncClient, url: httpx2.URL, address: str) -> byt
         if response.status_code != 200:
             what = "a redirection, which is not followed: " if response.is_redirect else ""
             raise RangesUnusable(f"{url} answered with {what}{response.status_code}")
-        return await _read(response)
+        return await read_body(response, MAX_OCTETS)
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
             await response.aclose()
-
-
-async def _read(response: httpx2.Response) -> bytes:
-    """Return the body, or more of it than is allowed."""
-    octets = bytearray()
-    # To stop in the middle: the client's generators stand inside each other, and trio complains
-    # of those that are left behind. Cancelled from below they all end.
-    with trio.CancelScope() as reading:
-        async for part in response.aiter_raw():
-            octets += part
-            if len(octets) > MAX_OCTETS:
-                reading.cancel()
-    return bytes(octets)
 
 
 def _explain(error: httpx2.HTTPError) -> str:
