@@ -16,7 +16,9 @@ Quoting = Literal["mboxrd", "mboxo", "none"]
 
 PIECE = 64 * 1024  # octets of a line that are looked at together; a line may be longer
 # RFC 4155 Appendix A: the date is as of asctime(); with a zone, or without seconds, in the wild.
-_SEPARATOR = re.compile(rb"From .*[0-9]{1,2}:[0-9]{2}.*[0-9]{4}[^\r\n]*\r?\n?\Z")
+# What is behind is not looked at by the expression: it would try that at each of its times and years.
+_SEPARATOR = re.compile(rb"From .*[0-9]{1,2}:[0-9]{2}.*[0-9]{4}")
+_LONGEST = 500  # octets of such a line: an address and a date; what is longer is text
 _UNQUOTE = {
     "mboxrd": re.compile(rb">+From "),
     "mboxo": re.compile(rb">From "),
@@ -32,7 +34,7 @@ def split(stream: IO[bytes], quoting: Quoting, most: int) -> Iterator[tuple[byte
     gathering: _Gathering | None = None
     is_start, is_blank = True, True  # of a line; the line before was empty
     while line := stream.readline(PIECE):
-        if is_start and is_blank and _SEPARATOR.match(line):
+        if is_start and is_blank and _is_separator(line):
             if gathering is not None:
                 yield gathering.finish()
             gathering = _Gathering(most, read_asctime(line))
@@ -43,6 +45,14 @@ def split(stream: IO[bytes], quoting: Quoting, most: int) -> Iterator[tuple[byte
         is_start = line.endswith(b"\n")
     if gathering is not None:
         yield gathering.finish()
+
+
+def _is_separator(line: bytes) -> bool:
+    """Whoever wrote a message may have tried to look like one: the time for it has a bound."""
+    if len(line) > _LONGEST or not line.startswith(b"From "):
+        return False
+    text = line.removesuffix(b"\n").removesuffix(b"\r")
+    return b"\r" not in text and _SEPARATOR.match(text) is not None
 
 
 class _Gathering:

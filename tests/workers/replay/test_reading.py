@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import tarfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -174,3 +175,19 @@ def test_no_octets_break_the_cutting(octets: bytes, most: int) -> None:
     found = [one for one, _ in split(io.BytesIO(FROM + octets), "mboxrd", most)]
 
     assert all(one is None or len(one) <= most for one in found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"From " + b"1:11 " * 13_000,
+        b"From " + b"1:11111" * 9_000 + b"\rx",
+        (b"From " + b"1:11111" * 60 + b"\rx\n\n") * 200,
+    ],
+)
+def test_a_line_that_is_nearly_a_separator_takes_no_time(line: bytes) -> None:
+    began = time.thread_time()
+    (found,) = split(io.BytesIO(FROM + b"\n" + line + b"\n"), "mboxrd", 1 << 20)
+    assert time.thread_time() - began < 1
+    assert found[0] is not None
+    assert found[0].strip() == line.strip()
