@@ -22,6 +22,7 @@ _ZSTD, _GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 _BLOCK = 512
 _BUFFER = 256 * 1024
 _LONGEST = 64 * 1024  # of a name or a pax header in an archive
+_LATEST = 253_402_300_800.0  # the year 10000, which no file system knows either; seconds since 1970
 _WINDOW = 27  # zstd: the decompressor's memory, as a power of two; what `zstd` itself allows
 # Real mail is compressed to a tenth, the same message over and over to a thousandth.
 _FREE, _RATIO = 1 << 30, 2_000
@@ -175,6 +176,7 @@ def read_entries(stream: io.BufferedReader) -> Iterator[Entry]:
         raw = _Raw(stream.read, length)
         if kind in (b"0", b"\0", b"7"):
             stamp = float(said.get(b"mtime", b"%d" % _read_number(block[136:148])))
+            stamp = stamp if stamp < _LATEST else 0.0
             name = said.get(b"path") or _find_name(block)
             yield Entry(name.decode("utf-8", "replace"), stamp, io.BufferedReader(raw, _BUFFER))
         while raw.left:  # what its reader has not wanted

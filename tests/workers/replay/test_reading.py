@@ -16,6 +16,7 @@ from relay.errors import StartError
 from workers.replay.files import Reading
 from workers.replay.letter import Letter
 from workers.replay.mbox import split
+from workers.replay.packed import read_entries
 
 zstd = pytest.importorskip("backports.zstd", reason="backports.zstd is not installed")
 
@@ -191,3 +192,15 @@ def test_a_line_that_is_nearly_a_separator_takes_no_time(line: bytes) -> None:
     assert time.thread_time() - began < 1
     assert found[0] is not None
     assert found[0].strip() == line.strip()
+
+
+def test_a_file_of_a_time_that_no_file_can_have(tmp_path: Path) -> None:
+    """Half of all numbers that the field can hold are such: whoever sets its time would fail."""
+    entry = tarfile.TarInfo("a.eml")
+    entry.size, entry.mtime = 1, 1 << 80
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(entry, io.BytesIO(b"x"))
+    (found,) = read_entries(io.BufferedReader(io.BytesIO(archive.getvalue())))
+    assert found.stamp == 0.0
+    os.utime(tmp_path, (found.stamp, found.stamp))
