@@ -19,8 +19,10 @@ $(STAMP): pyproject.toml
 demo: install
 	@$(BIN)/outgate demo
 
+# First what needs no machine of its own, on all cores; then what starts whole processes, one by one.
 test: install
-	$(BIN)/python -m pytest tests -m "not heavy"
+	$(BIN)/python -m pytest tests -m "not heavy and not slow" -n auto --dist loadfile
+	$(BIN)/python -m pytest tests -m "slow and not heavy"
 
 # What `test` leaves out: thousands of connections, bombs, every ending, kills; six minutes.
 attack: install
