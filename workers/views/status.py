@@ -53,6 +53,7 @@ async def read_status(
     alive = situation.alive
     return {
         **ledgers,
+        "listen": [repr(endpoint) for endpoint in config.ingress.listen],
         "adds_up": all(_adds_up(ledger) for ledger in ledgers.values()),
         "deliveries": {
             **count(found),
