@@ -11,7 +11,7 @@ import pytest
 
 from tests.kit.estate import WORKERS, open_estate
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 DELAY, LOSS = 0.1, 0.02  # s, share
 MEASURED = 8.0  # s

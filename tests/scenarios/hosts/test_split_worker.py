@@ -12,7 +12,7 @@ import pytest
 
 from tests.kit.estate import CLAIM, DOMAINS, MX, PORT, TIMEOUT, WORKERS, open_estate
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 CONNECTIONS = 3  # fewer than would like to
 SITE = f"""
