@@ -10,7 +10,7 @@ from relay.store.queue import Store
 from workers.views.parts import Part, list_places, read_parts
 from workers.views.reason import Reason, Situation, read_situation
 
-_DEPTH = 2000  # ready deliveries of a queue among which one is looked for
+_DEPTH = 500  # ready deliveries of a queue among which one is looked for
 
 _Event = dict[str, Any]
 

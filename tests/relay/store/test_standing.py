@@ -372,7 +372,9 @@ async def test_a_limit_is_found_kept_and_found_again(stage: Stage) -> None:
     assert taken > 0.7 * 4 * 900
 
 
-async def run_by_chance(stage: Stage, refuses: Callable[[int], bool], seconds: float) -> list[Change]:
+async def run_by_chance(
+    stage: Stage, refuses: Callable[[int], bool], seconds: float
+) -> list[Change]:
     """Send to a host that refuses messages by their number, whatever the pace, up to 20 a second."""
     number, passed = 0, 0.0
     changes: list[Change] = []

@@ -54,7 +54,9 @@ class Access:
 
     def _check(self, request: Request, who: str) -> tuple[int, str]:
         """Return why somebody may not, or ""."""
-        path = request.url.path
+        path = request.scope[
+            "path"
+        ]  # what routing goes by: url.path is made with the Host field, too
         if path in _PROBES:
             return 200, ""
         if not self._tokens.needed and not _is_here(request.headers.get("host", "")):
@@ -78,7 +80,7 @@ class Access:
 
         The page is there all the same, and so are probes: they tell nothing.
         """
-        path = request.url.path
+        path = request.scope["path"]
         is_shut = path not in _PROBES and path != "/" and not path.startswith("/static/")
         if not self._tokens.needed or not is_shut:
             return 0

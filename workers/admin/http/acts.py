@@ -134,13 +134,19 @@ class Acts:
     async def _decide(self, request: Request, order: answers.Order) -> Decision:
         """Put it on the record: who, from where, why, and what was asked for. Raises StartError."""
         client = request.client.host if request.client else "?"
-        name = order.who or request.scope[WHO] or "somebody"
+        token = request.scope[WHO]
+        # Who has a token may say a name, but not hide which token it was.
+        name = (
+            f"{order.who} (token {token})"
+            if order.who and token
+            else order.who or token or "somebody"
+        )
         asked = {k: v for k, v in msgspec.to_builtins(order).items() if v and k not in _NO_PART}
 
         def decide() -> Decision:
             return Decision(
                 self._config,
-                request.url.path.rpartition("/")[2],
+                request.scope["path"].rpartition("/")[2],
                 asked,
                 who=f"{name}@admin from {client}",
                 why=order.why,
