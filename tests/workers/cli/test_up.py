@@ -12,7 +12,7 @@ from relay.errors import StartError
 from relay.store.embedded import hold_state_dir
 from tests.kit.ports import find_free_port
 from workers.cli.main import main
-from workers.cli.up import _without_secrets, check_ports
+from workers.cli.up import check_ports
 
 _ROOT = Path(__file__).parents[3]
 
@@ -81,19 +81,6 @@ def test_address_of_another_machine_is_named() -> None:
         StartError, match=r"port 2525 on 192\.0\.2\.1 cannot be used .*does not have"
     ):
         check_ports([Endpoint("192.0.2.1", 2525)])
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
-        ("redis://user:secret@host:6379/1", "redis://host:6379/1"),
-        ("rediss://:secret@host/0?password=secret", "rediss://host/0"),
-        ("unix:///run/redis?password=secret", "unix:///run/redis"),
-    ],
-)
-def test_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    assert _without_secrets(url) == shown
 
 
 def test_state_dir_in_use_is_said_before_the_port_is(
