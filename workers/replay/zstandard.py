@@ -6,7 +6,6 @@ from typing import Any
 
 from relay.errors import StartError
 
-
 _NAME = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 
 
