@@ -14,6 +14,7 @@ from redis.crc import key_slot
 
 from relay.config import Config, Rate
 from relay.errors import StoreError, StoreUnavailable
+from relay.store.counters import Books
 from relay.store.feedback import Feedback
 from relay.store.gate import Gates, SiteLimits, Want
 from relay.store.keys import SHARDS, SHUT, make_key, make_tag
@@ -165,6 +166,9 @@ async def test_what_is_for_all_keeps_to_the_first_shard(link: Link, shard: int) 
     for suspension in (Suspension(domain=domain), Suspension(site="x")):
         await Suspensions(link).suspend(suspension)
         assert await Suspensions(link).resume(suspension)
+    books = Books(link)
+    await books.push({("messages", ("acme", "accepted")): 2}, "ingress:here:1", {"sessions": 1})
+    assert (await books.read())["messages"] == {("acme", "accepted"): 2}
 
 
 async def test_message_for_two_shards_is_two_calls_at_home_and_one_away(
