@@ -268,7 +268,7 @@ async def test_cluster_without_replicas_is_a_risk(cluster: Cluster, link: Cluste
 # -- masters that go ------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 async def test_another_master_takes_over_and_the_old_one_comes_back(config: Config) -> None:
     with open_cluster() as cluster:
         link = make_link(cluster.url, timeout=1, replicas=1)

@@ -20,7 +20,7 @@ from tests.kit.ports import find_free_port
 from tests.kit.redis import Server
 from tests.kit.sentinel import SERVICE, Watched, open_watched, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 
 
 @pytest.fixture(scope="module")

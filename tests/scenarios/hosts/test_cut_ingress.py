@@ -11,7 +11,7 @@ import pytest
 
 from tests.kit.estate import TIMEOUT, open_estate
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 AWAY = 8.0  # s
 # It looks at the store once a second, and tries again twice in `timeout` or less.

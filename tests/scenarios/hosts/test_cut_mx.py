@@ -11,7 +11,7 @@ import pytest
 
 from tests.kit.estate import DOMAINS, INGRESS, PORT, Estate, open_estate
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 AWAY = 4.0  # s
 LARGE = 4 << 20  # octets: many round trips, half a second each

@@ -9,7 +9,7 @@ import pytest
 from tests.kit.estate import CLAIM, open_estate
 from tests.kit.tally import find_longest_gap
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 # Claims are renewed until the end, and others look twice in a lease; the rest is a busy machine's.
 BOUND = 1.5 * CLAIM + 5.0

@@ -8,7 +8,7 @@ from relay.config.units import parse_rate
 from tests.kit.estate import DOMAINS, MX, PORT, SOURCES, WORKERS, open_estate
 from tests.kit.tally import count_windows
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.heavy
 
 RATE, CONNECTIONS = parse_rate("40/s"), 4
 SITE = f"""
