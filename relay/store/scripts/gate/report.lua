@@ -152,11 +152,10 @@ end
 -- Who tried more for all has met the end: what it knows now, the others know as well.
 local function end_try(s, one, before)
   local key = scout_key(site)
-  local who, from, pace = read_scout('who', 'from', 'pace')
+  local who, from = read_scout('who', 'from')
   if who ~= '@' .. one.s then return end
   call('HDEL', key, 'who', 'since', 'from', 'pace')
-  call('HSET', key, 'met', now)
-  call('HSET', key, 'era', now, 'was', from, 'is', s.w)
+  call('HSET', key, 'met', now, 'era', now, 'was', from, 'is', s.w)
   s.era = now
 end
 
