@@ -13,7 +13,8 @@ def make_zip(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> 
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", method) as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            # Of a fixed date, for what is made is part of tests' names, and these must not change.
+            archive.writestr(zipfile.ZipInfo(name), content, method)
     return file.getvalue()
 
 
@@ -30,7 +31,7 @@ def make_tar(files: Mapping[str, bytes], mode: str = "w", style: int = tarfile.P
 
 def make_gzip(content: bytes, name: str = "") -> bytes:
     file = io.BytesIO()
-    with gzip.GzipFile(name, "wb", fileobj=file) as archive:
+    with gzip.GzipFile(name, "wb", fileobj=file, mtime=0) as archive:
         archive.write(content)
     return file.getvalue()
 
