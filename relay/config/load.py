@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 
 from relay.config.document import check, naming, parse, refuse
+from relay.config.policy import Rule
 from relay.config.problems import find_problems, find_site_problems
 from relay.config.schema import (
     Archive,
     Config,
     Ingress,
     NetworkSet,
-    Rule,
     Site,
     Source,
     Tenant,

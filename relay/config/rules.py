@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from relay.config.pattern import Pattern, compile_names
-from relay.config.schema import Config, Footer, Rule, Scanner, Tag
+from relay.config.policy import Footer, Rule, Scanner, Tag
+from relay.config.schema import Config
 from relay.config.shapes import DOMAIN, FIELD, LOCAL, NAME, check_patterns, check_senders
 from relay.config.units import parse_endpoint
 

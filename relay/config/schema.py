@@ -1,17 +1,18 @@
 """The configuration file, typed. The comments here are its manual (deploy/outgate.example.toml).
 
-Every key has a default; an unknown key is an error. All of it is immutable: a process reads its
-configuration once, at the start.
+Rules, and what they name, stand in policy.py; who looks in, and the log, in running.py. Every key has
+a default; an unknown key is an error. All of it is immutable: a process reads its configuration once,
+at the start.
 """
 
 from typing import Literal
 
+from relay.config.policy import Footer, Rule, Scanner
 from relay.config.running import Admin, Log
 from relay.config.section import Section
-from relay.config.units import Endpoint, Octets, Rate, Rates, Seconds
+from relay.config.units import Endpoint, Octets, Priority, Rate, Rates, Seconds
 
 TlsLevel = Literal["none", "opportunistic", "require", "verify"]
-Priority = Literal["urgent", "normal", "bulk"]
 
 
 class Store(Section, frozen=True):
@@ -138,73 +139,6 @@ class Tenant(Section, frozen=True):
     priority: Priority = "normal"
     priority_header: str = ""  # a header field that says urgent, normal or bulk; it stays
     priority_rule: tuple[PriorityRule, ...] = ()
-
-
-class Scanner(Section, frozen=True):
-    """A program that looks for spam or malware; a rule asks it."""
-
-    name: str  # how rules call it
-    kind: Literal["rspamd", "clamd"]  # what it speaks; clamd says "infected", rspamd its actions
-    address: str  # "127.0.0.1:11333", or "unix:/run/clamav/clamd.ctl"
-    timeout: Seconds = Seconds(20)  # an answer that takes longer counts as a failure
-    on_failure: Literal["accept", "defer"] = "defer"  # the rule does not match; or 451
-    max_message: Octets = Octets(50 << 20)  # larger ones count as a failure
-
-
-class Footer(Section, frozen=True):
-    """What is put below the text of a message."""
-
-    name: str  # how rules call it
-    text: str  # for the plain text of a message
-    html: str = ""  # default: made from the text
-
-
-class HeaderCondition(Section, frozen=True):
-    """A header field is there; with ``pattern``, and its value matches."""
-
-    name: str  # of the header field
-    pattern: str = ""  # a regular expression, searched in the unfolded value, without case
-
-
-class Tag(Section, frozen=True):
-    """A header field that is put on top of a message."""
-
-    name: str  # of the header field
-    value: str  # what stands in it
-
-
-class Rule(Section, frozen=True):
-    """What becomes of some messages. The first rule whose conditions all hold decides."""
-
-    name: str  # how it is called in events
-    # -- Conditions: those that are set must all hold --
-
-    tenants: tuple[str, ...] = ()  # it is of one of these; none: of any
-    senders: tuple[str, ...] = ()  # of the envelope: "news@acme.example", "*@acme.example"
-    recipient_domains: tuple[str, ...] = ()  # of any recipient: "example.org", "*.example.org"
-    header: tuple[HeaderCondition, ...] = ()  # all of them must be there
-    larger_than: Octets | None = None  # the size of the whole message
-    recipients_over: int | None = None  # it has more recipients than this
-    attachment_names: tuple[str, ...] = ()  # any of them, in archives too: "*.exe"
-    attachment_types: tuple[str, ...] = ()  # any of them: "application/x-msdownload", "image/*"
-    scanner: str = ""  # a [[scanner]] says one of `results`, or a score of at least `score`
-    results: tuple[str, ...] = ()  # of the scanner, any of them: "reject", "infected"
-    score: float | None = None  # of the scanner: this, or more
-    # When the message cannot be taken apart to find out: as if the condition held ("match"), or did
-    # not ("skip"); or it is answered 451 ("defer"), 550 ("reject"), or held.
-    on_error: Literal["match", "skip", "defer", "reject", "hold"] = "hold"
-    # -- What is done --
-
-    # hold: it is accepted, and waits for `outgate retry` or `outgate bounce`.
-    action: Literal["accept", "reject", "hold"] = "accept"
-    text: str = ""  # what the reply says to what is rejected
-    pool: str = ""  # instead of the tenant's
-    priority: Priority | None = None  # instead of the tenant's
-    tls: Literal["", "verify"] = ""  # verify: goes only to hosts whose certificate holds
-    archive: bool = False  # a copy goes into the archive
-    copy_to: tuple[str, ...] = ()  # more recipients, who cause no notices
-    tag: Tag | None = None
-    footer: str = ""  # the name of a [[footer]]
 
 
 class S3(Section, frozen=True):

@@ -11,6 +11,7 @@ from typing import Literal
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ProxyKind = Literal["socks5", "haproxy"]
+Priority = Literal["urgent", "normal", "bulk"]
 
 
 class Seconds(float):

@@ -16,7 +16,8 @@ import trio
 
 from relay.address import find_domain
 from relay.archive import Archive, make_entry
-from relay.config.schema import Config, Rule, Tenant
+from relay.config.policy import Rule
+from relay.config.schema import Config, Tenant
 from relay.counters import COUNTERS
 from relay.dkim.sign import Signer
 from relay.errors import ArchiveUnavailable, MemoryFull, StoreError, StoreFull, StoreUnavailable

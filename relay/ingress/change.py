@@ -9,7 +9,7 @@ does not hold says no more than none (RFC 6376 §6.1).
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from relay.config.schema import Footer, Tag
+from relay.config.policy import Footer, Tag
 from relay.dkim.sign import Signer
 from relay.ingress.head import take_head
 from relay.rewrite import CannotChange, add_field, add_footer, find_signed

@@ -8,7 +8,8 @@ all of it (a rule, a scanner, the archive) gets it read back.
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
-from relay.config.schema import Priority, Tenant
+from relay.config.schema import Tenant
+from relay.config.units import Priority
 from relay.ingress.admission import Refusal
 from relay.ingress.demand import Demand, find_demand
 from relay.ingress.head import cut_head, find_message_id, take_head

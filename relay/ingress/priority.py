@@ -4,7 +4,8 @@ Pure, and cheap for who has configured nothing. The header field stays in the me
 """
 
 from relay.address import name_sender
-from relay.config.schema import Priority, Tenant
+from relay.config.schema import Tenant
+from relay.config.units import Priority
 from relay.ingress.head import find_values
 
 _CLASSES: dict[bytes, Priority] = {b"urgent": "urgent", b"normal": "normal", b"bulk": "bulk"}

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from relay.config.pattern import Pattern, compile_names
-from relay.config.schema import HeaderCondition, Rule
+from relay.config.policy import HeaderCondition, Rule
 from relay.policy.evidence import Evidence
 from relay.scan.inquiry import Scan
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from relay.config.schema import Rule
+from relay.config.policy import Rule
 from relay.scan.inquiry import Scan
 
 Action = Literal["accept", "reject", "hold", "defer"]

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import trio
 
-from relay.config.schema import Config, Rule
+from relay.config.policy import Rule
+from relay.config.schema import Config
 from relay.mime import Unreadable
 from relay.policy.conditions import Conditions
 from relay.policy.decision import Action, Decision

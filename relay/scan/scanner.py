@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import trio
 
-from relay.config import Config, schema
+from relay.config import Config, policy
 from relay.errors import ConfigError
 from relay.events import EventLog, encode_event
 from relay.net.neighbour import parse_neighbour
@@ -46,7 +46,7 @@ class Engine(Protocol):
 class Scanner:
     """One ``[[scanner]]`` of one process."""
 
-    def __init__(self, settings: schema.Scanner, engine: Engine, events: EventLog) -> None:
+    def __init__(self, settings: policy.Scanner, engine: Engine, events: EventLog) -> None:
         self.name = settings.name
         self.on_failure: Literal["accept", "defer"] = settings.on_failure
         self._settings = settings
@@ -154,7 +154,7 @@ def make_scanners(config: Config, events: EventLog) -> dict[str, Scanner]:
     return {one.name: Scanner(one, _make_engine(one), events) for one in config.scanner}
 
 
-def _make_engine(settings: schema.Scanner) -> Engine:
+def _make_engine(settings: policy.Scanner) -> Engine:
     try:
         place = parse_neighbour(settings.address)
     except ValueError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from relay.config import Config, read
-from relay.config.schema import Rule
+from relay.config.policy import Rule
 from relay.events import EventLog
 from relay.policy import Facts, Policy
 from relay.scan.inquiry import Inquiry, Scan, ScanFailed

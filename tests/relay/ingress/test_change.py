@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.config.schema import Footer, Tag
+from relay.config.policy import Footer, Tag
 from relay.dkim.sign import Signer
 from relay.ingress.change import change
 from tests.kit.signing import SigningDomain

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config.schema import Priority, PriorityRule, Tenant
+from relay.config.schema import PriorityRule, Tenant
+from relay.config.units import Priority
 from relay.ingress.priority import find_priority
 from relay.model import Delivery
 from relay.store.queue import INLINE_OCTETS, Store

@@ -5,7 +5,7 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from relay.config.schema import HeaderCondition, Rule
+from relay.config.policy import HeaderCondition, Rule
 from relay.policy import Policy
 from tests.kit.rules import Letter, make_policy, read_config
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from relay.config import Config, schema
+from relay.config import Config, policy
 from relay.events import EventLog, decode_event
 from relay.scan.scanner import Scanner, make_scanners
 from tests.kit import clamd as clamd_kit
@@ -73,7 +73,7 @@ async def make(config: Config, events: EventLog) -> AsyncIterator[Make]:
     made: list[Scanner] = []
 
     def make(kind: str, address: str, **settings: Any) -> Scanner:
-        one = schema.Scanner(name="x", kind=kind, address=address, **settings)  # type: ignore[arg-type]
+        one = policy.Scanner(name="x", kind=kind, address=address, **settings)  # type: ignore[arg-type]
         scanner = make_scanners(msgspec.structs.replace(config, scanner=(one,)), events)["x"]
         made.append(scanner)
         return scanner

@@ -5,7 +5,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from relay.config import Config, schema
+from relay.config import Config, policy
 from relay.errors import ConfigError
 from relay.events import EventLog
 from relay.scan.breaker import FAILURES
@@ -16,7 +16,7 @@ from tests.kit.rspamd import Rspamd
 from tests.relay.scan.conftest import Make, ReadEvents
 
 INQUIRY = Inquiry(b"Subject: x\r\n\r\nhello\r\n", b"", (b"b@example.test",), "192.0.2.1", "", "ID")
-SETTINGS = schema.Scanner(name="virus", kind="clamd", address="127.0.0.1:1")
+SETTINGS = policy.Scanner(name="virus", kind="clamd", address="127.0.0.1:1")
 
 
 class Engine:
@@ -314,7 +314,7 @@ async def test_frozen_and_back(
 async def test_one_for_each_in_the_configuration(config: Config, events: EventLog) -> None:
     several = (
         SETTINGS,
-        schema.Scanner(name="spam", kind="rspamd", address="[::1]:11333", on_failure="accept"),
+        policy.Scanner(name="spam", kind="rspamd", address="[::1]:11333", on_failure="accept"),
     )
 
     scanners = make_scanners(msgspec.structs.replace(config, scanner=several), events)

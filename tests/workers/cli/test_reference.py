@@ -17,7 +17,7 @@ from workers.cli.reference import Table, find_tables, write_reference, write_val
 DEPLOY = Path(__file__).parents[3] / "deploy"
 TABLES = list(find_tables())
 _HEAD = re.compile(r"^## (?:`\[+([\w.]+)\]+`|Above all tables)$|^- \*\*`(\w+)`\*\*", re.MULTILINE)
-_MODULES = ("relay.config.schema", "relay.config.running")
+_MODULES = ("relay.config.schema", "relay.config.policy", "relay.config.running")
 # In the example what has no default is commented out, without a space.
 _EXAMPLE = re.compile(r"^#?\[+([\w.]+)\]+|^#?(\w+) = ", re.MULTILINE)
 
