@@ -7,6 +7,7 @@
     bounce            claimed -> gone: failed for good, the sender has been told
     defer             claimed -> due -> ready again
     reclaim           claimed by somebody who died -> ready
+    seize ...         ready or due -> claimed, past all gates (seizure.py)
     promote ...       due -> ready, and queues change lanes (lanes.py)
 
 Each is one script, hence atomic and, with the server's append-only file, on disk when it returns.
@@ -16,7 +17,6 @@ What a lost reply means for each stands at the method. See DESIGN.md beside this
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import trio
@@ -25,9 +25,9 @@ from relay.config import Config
 from relay.errors import StoreError, StoreFull, StoreUnavailable
 from relay.events import decode_event
 from relay.model import Claim, Delivery, read_home
-from relay.store.keys import find_shard, make_key, read_lane, read_queue
-from relay.store.lanes import Lanes
+from relay.store.keys import find_shard, make_key, read_lane
 from relay.store.link import Link, Part, Pending
+from relay.store.seizure import Seizures
 from relay.store.slip import find_queue, make_slip, read_slip, write_record
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -61,12 +61,11 @@ class Claimed:
     left: int
 
 
-class Store(Lanes):
+class Store(Seizures):
     """The transitions, over one link, and what a View can tell. Seconds and octets throughout."""
 
     def __init__(self, link: Link, config: Config) -> None:
-        super().__init__(link, tuple(config.pool))
-        self._lease = int(config.delivery.claim * 1000)
+        super().__init__(link, config)
         self._expire = int(config.delivery.expire * 1000)
         self._remember = max(600_000, int(config.store.remember * 1000))
         self._body_lifetime = int((config.delivery.expire + _BODY_MARGIN) * 1000)
@@ -230,66 +229,6 @@ class Store(Lanes):
                 delivery = msgspec.structs.replace(delivery, pool=pool)
             claims.append((source, Claim(delivery, shard, token, attempts, body or None, previous)))
         return Claimed(claims, left)
-
-    async def seize(
-        self,
-        queue: str,
-        *,
-        token: str,
-        messages: Sequence[str] = (),
-        accepted_before: float | None = None,
-        start: str = "-",
-        limit: int = 100,
-    ) -> tuple[list[Claim], str]:
-        """Claim what is ready in a queue, past all gates: all, or some messages, or old ones.
-
-        Looks at ``limit`` deliveries from ``start``; returns with the claims where to go on, "" at
-        the end.
-        """
-        shard = find_shard(read_queue(queue).domain)
-        before = "" if accepted_before is None else accepted_before
-        following, *found = await self.link.run(
-            "seize",
-            make_key(shard, "ledger"),
-            queue,
-            token,
-            self._lease,
-            before,
-            start,
-            limit,
-            *messages,
-        )
-        return self._read_claims(shard, found, token), following.decode()
-
-    async def seize_due(
-        self,
-        queue: str,
-        *,
-        token: str,
-        messages: Sequence[str] = (),
-        start: int = 0,
-        limit: int = 100,
-    ) -> tuple[list[Claim], int]:
-        """Claim what is due later, as ``seize`` does; -1 at the end, else add it to ``start``."""
-        shard = find_shard(read_queue(queue).domain)
-        passed, *found = await self.link.run(
-            "seize_due",
-            make_key(shard, "ledger"),
-            queue,
-            token,
-            self._lease,
-            start,
-            limit,
-            *messages,
-        )
-        return self._read_claims(shard, found, token), passed
-
-    def _read_claims(self, shard: int, found: Sequence[Any], token: str) -> list[Claim]:
-        claims = []
-        for _, queue, slip, previous, _ in found:
-            delivery, attempts = read_slip(queue, slip)
-            claims.append(Claim(delivery, shard, token, attempts, None, previous))
-        return claims
 
     async def read_part(self, delivery: Delivery, part: int) -> bytes | None:
         """Return a part of a message's bytes, None when it is gone."""
