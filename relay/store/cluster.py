@@ -91,11 +91,18 @@ class _Node(Link):
     scripts = _SCRIPTS
 
     def __init__(
-        self, cluster: "ClusterLink", place: Place, *, timeout: float, replicas: int
+        self,
+        cluster: "ClusterLink",
+        place: Place,
+        *,
+        timeout: float,
+        replicas: int,
+        leisure: int,
     ) -> None:
         self.place = place
         self._cluster = cluster
-        super().__init__(cluster.address.make_url(place), timeout=timeout, replicas=replicas)
+        url = cluster.address.make_url(place)
+        super().__init__(url, timeout=timeout, replicas=replicas, leisure=leisure)
 
     def take_strangers(self, chart: Chart) -> list[Routed]:
         """Take out what waits here and belongs elsewhere now, in order."""
@@ -160,13 +167,15 @@ class ClusterLink(Link):
 
     scripts = _SCRIPTS
 
-    def __init__(self, url: str, *, timeout: float, replicas: int = 0) -> None:
+    def __init__(self, url: str, *, timeout: float, replicas: int = 0, leisure: int = 0) -> None:
         """See Link. It has no driver itself, so it does not begin as one."""
         self.url = url
         self.replicas = replicas
         self.address = read_store_url(url)
         make_door(url, timeout)  # raises ValueError for options that are none
-        self._options: dict[str, Any] = {"timeout": timeout, "replicas": replicas}
+        self._options: dict[str, Any] = {
+            "timeout": timeout, "replicas": replicas, "leisure": leisure,
+        }  # fmt: skip
         self._timeout = timeout
         self._closing = False
         self._chart: Chart | None = None

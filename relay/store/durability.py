@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from relay.config.storeurl import read_store_url
 from relay.errors import StartError, StoreError, StoreUnavailable
+from relay.store.gather import together
 from relay.store.link import Link
 
 _WANTED = {
@@ -31,18 +32,22 @@ async def find_weaknesses(link: Link) -> list[str]:
     cannot be asked at all, or is too old.
     """
     try:
-        for name, info in await link.call_each("INFO", "server"):
+        told = await together(
+            servers=lambda: link.call_each("INFO", "server"),
+            appends=lambda: link.call_each("CONFIG", "GET", "*append*"),
+            policies=lambda: link.call_each("CONFIG", "GET", "maxmemory-policy"),
+        )
+        for name, info in told["servers"]:
             _require_version(name, info)
-        appends = await link.call_each("CONFIG", "GET", "*append*")
-        policies = dict(await link.call_each("CONFIG", "GET", "maxmemory-policy"))
     except StoreUnavailable as error:
         raise StartError(f"{error}; start it, or correct store.url") from error
     except StoreError as error:
         # Hosted servers often forbid CONFIG: then nobody can say.
         return [f"the server does not show its configuration ({error})"]
+    policies = dict(told["policies"])
     return [
         f"{_prefix(name)}{setting} is {settings.get(setting, 'unknown')!r}, expected {wanted!r}"
-        for name, flat in appends
+        for name, flat in told["appends"]
         for settings in [_pair([*flat, *policies.get(name, [])])]
         for setting, wanted in _WANTED.items()
         if settings.get(setting) != wanted

@@ -5,13 +5,13 @@ The reading side of scripts/gate, for people: nothing here decides anything. Tim
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay.config.units import Rate
 from relay.store.gate import PRESENCE, SiteLimits
 from relay.store.keys import find_shard, make_key
-from relay.store.link import Link, Part
+from relay.store.link import Link, Part, Reply
 from relay.store.view import ask
 
 _SLOTS = 24  # of scripts/gate/_prelude.lua
@@ -97,38 +97,50 @@ class GateView:
     async def read(
         self, limits: Sequence[SiteLimits], sources: Sequence[str], pools: Sequence[str]
     ) -> dict[str, Gate]:
-        """Return the gates of sites, by name."""
-        names = [one.site for one in limits]
-        connections = await self.count_connections(names, sources)
-        rests = await self.read_rests(names)
-        gates = {}
-        for one in limits:
-            shard = find_shard(one.site)
-            asked = [("HGETALL", make_key(shard, "meter", f"site:{one.site}"))]
-            asked += [
-                ("HGETALL", make_key(shard, "meter", f"source:{name}:{one.site}"))
-                for name in sources
-            ]
-            asked += [("HGETALL", make_key(shard, "turns", pool, one.site)) for pool in pools]
-            found = [_pair(flat) async for flat in ask(self._link, asked)]
-            meters, turns = found[1 : 1 + len(sources)], found[1 + len(sources) :]
-            gates[one.site] = Gate(
-                one.site,
-                {name: connections.get((one.site, name), 0) for name in sources},
-                rests.get(one.site, {}),
-                read_left(one.rates, found[0], self._now),
-                {
-                    name: read_left(one.source_rates, meter, self._now)
-                    for name, meter in zip(sources, meters, strict=True)
-                },
-                {
-                    field[1:]: float(since) / 1000
-                    for turn in turns
-                    for field, since in turn.items()
-                    if field.startswith("@")
-                },
-            )
-        return gates
+        """Return the gates of sites, by name. All is asked for at once: one journey, if they are few."""
+        asked = [command for one in limits for command in self._ask_gate(one.site, sources, pools)]
+        replies = [reply async for reply in ask(self._link, asked)]
+        size = len(replies) // max(1, len(limits))
+        return {
+            one.site: self._read_gate(one, sources, replies[size * place : size * (place + 1)])
+            for place, one in enumerate(limits)
+        }
+
+    def _ask_gate(
+        self, site: str, sources: Sequence[str], pools: Sequence[str]
+    ) -> Iterator[Sequence[Part]]:
+        shard = find_shard(site)
+        for name in sources:
+            yield "ZCOUNT", make_key(shard, "berths", name, site), self._mark, "+inf"
+        for name in sources:
+            yield "HGETALL", make_key(shard, "meter", f"source:{name}:{site}")
+        yield "HGETALL", make_key(shard, "meter", f"site:{site}")
+        yield "HGETALL", make_key(shard, "rests", site)
+        for pool in pools:
+            yield "HGETALL", make_key(shard, "turns", pool, site)
+
+    def _read_gate(
+        self, limits: SiteLimits, sources: Sequence[str], replies: Sequence[Reply]
+    ) -> Gate:
+        """Read the replies to ``_ask_gate``, in its order."""
+        some = len(sources)
+        meter, rests, *turns = map(_pair, replies[2 * some :])
+        return Gate(
+            limits.site,
+            dict(zip(sources, map(int, replies[:some]), strict=True)),
+            self._read_rests(rests),
+            read_left(limits.rates, meter, self._now),
+            {
+                name: read_left(limits.source_rates, _pair(flat), self._now)
+                for name, flat in zip(sources, replies[some : 2 * some], strict=True)
+            },
+            {
+                field[1:]: float(since) / 1000
+                for turn in turns
+                for field, since in turn.items()
+                if field.startswith("@")
+            },
+        )
 
     @property
     def _mark(self) -> str:

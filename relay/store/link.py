@@ -129,14 +129,17 @@ class Link:
 
     scripts: ClassVar[Mapping[str, Script]] = SCRIPTS
 
-    def __init__(self, url: str, *, timeout: float, replicas: int = 0) -> None:
+    def __init__(self, url: str, *, timeout: float, replicas: int = 0, leisure: int = 0) -> None:
         """Not for a Cluster: ``make_link`` (opening.py) knows which class a URL wants.
 
         ``timeout``: seconds that one round trip may take. ``replicas``: how many must have a
-        write before it is acknowledged. Raises ValueError for a bad URL.
+        write before it is acknowledged. ``leisure``: how many turns of the loop the driver lets pass
+        when it is woken, so that tasks which ask for several things at a time have handed in all of
+        them. Raises ValueError for a bad URL.
         """
         self.url = url
         self._timeout = timeout
+        self._leisure = leisure
         self.replicas = replicas
         self._wait = _pack("WAIT", replicas, max(1, int(timeout * 500)))
         self._door: Door = make_door(url, timeout)
@@ -212,6 +215,8 @@ class Link:
                     if self._closing:
                         return
                     await self._sleep()
+                    for _ in range(self._leisure):
+                        await trio.lowlevel.cancel_shielded_checkpoint()
                     continue
                 self._resolve(calls, await self._exchange(calls))
         finally:

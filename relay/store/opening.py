@@ -7,13 +7,13 @@ from relay.store.embedded import find_url
 from relay.store.link import Link
 
 
-def make_link(url: str, *, timeout: float, replicas: int = 0) -> Link:
+def make_link(url: str, *, timeout: float, replicas: int = 0, leisure: int = 0) -> Link:
     """Return a link to one server, to whoever Sentinels call the master, or to a Cluster.
 
-    ``timeout`` and ``replicas``: see Link. Raises ValueError for a bad URL.
+    ``timeout``, ``replicas``, ``leisure``: see Link. Raises ValueError for a bad URL.
     """
     kind = ClusterLink if read_store_url(url).kind == "cluster" else Link
-    return kind(url, timeout=timeout, replicas=replicas)
+    return kind(url, timeout=timeout, replicas=replicas, leisure=leisure)
 
 
 def open_link(config: Config) -> Link:

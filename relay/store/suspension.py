@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from relay.store.keys import SHARDS, WAKE_CHANNEL, find_shard, make_key
-from relay.store.link import Link
+from relay.store.link import Link, Reply
 
 FOREVER = 1 << 52  # ms; sorted sets hold whole numbers up to 2**53
 _KEPT = 1000  # decisions
@@ -60,15 +60,14 @@ class Suspensions:
 
     async def read(self) -> list[Suspension]:
         """Return all that have not ended."""
-        now = await self.read_clock()
-        raw = await self._link.call("HVALS", self._key)
-        found = [_decode(record) for record in raw]
+        clock, raw = self._link.send("TIME"), self._link.send("HVALS", self._key)
+        now = _read_time(await clock.wait())
+        found = [_decode(record) for record in await raw.wait()]
         return [one for one in found if one.until is None or one.until > now]
 
     async def read_clock(self) -> float:
         """Return the store's time, seconds since 1970."""
-        seconds, microseconds = await self._link.call("TIME")
-        return int(seconds) + int(microseconds) / 1e6
+        return _read_time(await self._link.call("TIME"))
 
     async def suspend(self, suspension: Suspension) -> None:
         """Begin a suspension, or change one; workers are told."""
@@ -107,6 +106,11 @@ class Suspensions:
         """Return the last commands, latest first."""
         lines: list[bytes] = await self._link.call("LRANGE", make_key(0, "decisions"), 0, limit - 1)
         return lines
+
+
+def _read_time(reply: Reply) -> float:
+    seconds, microseconds = reply
+    return int(seconds) + int(microseconds) / 1e6
 
 
 def find_shards(domain: str) -> Sequence[int]:

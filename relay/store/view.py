@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from relay.model import read_home
+from relay.store.gather import gather
 from relay.store.keys import SHARDS, find_shard, make_key, make_queue, read_queue
 from relay.store.link import Link, Part, Reply
 
@@ -137,17 +138,20 @@ class View:
     async def count_claimed(self) -> Counter[str]:
         """Return how many deliveries of each queue are in workers' hands, where there are any."""
         counts: Counter[str] = Counter()
-        for shard in range(SHARDS):
-            first = 0
-            while True:
-                key = make_key(shard, "claims")
-                ids = await self.link.call("ZRANGE", key, first, first + _PAGE - 1)
-                if ids:
-                    kept = await self.link.call("HMGET", make_key(shard, "records"), *ids)
-                    counts.update(one.partition(b"\n")[0].decode() for one in kept if one)
-                if len(ids) < _PAGE:
-                    break
-                first += _PAGE
+        for found in (await gather(self._count_claimed, range(SHARDS))).values():
+            counts += found
+        return counts
+
+    async def _count_claimed(self, shard: int) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        claims, records = make_key(shard, "claims"), make_key(shard, "records")
+        first = 0
+        while ids := await self.link.call("ZRANGE", claims, first, first + _PAGE - 1):
+            kept = await self.link.call("HMGET", records, *ids)
+            counts.update(one.partition(b"\n")[0].decode() for one in kept if one)
+            if len(ids) < _PAGE:
+                break
+            first += _PAGE
         return counts
 
     async def read_front(self, queue: str) -> Front:
@@ -193,11 +197,12 @@ class View:
             return None
         name, slip, _ = kept.split(b"\n", 2)
         queue, attempts = name.decode(), int(slip.split(b" ")[6])
-        score = await self.link.call("ZSCORE", make_key(shard, "claims"), delivery_id)
-        if score is not None:
-            return Place("claimed", attempts, float(score) / 1000, queue)
-        score = await self.link.call("ZSCORE", make_key(shard, "due", queue), delivery_id)
-        return Place("due", attempts, float(score or 0) / 1000, queue)
+        claims = self.link.send("ZSCORE", make_key(shard, "claims"), delivery_id)
+        due = self.link.send("ZSCORE", make_key(shard, "due", queue), delivery_id)
+        ends, opens = await claims.wait(), await due.wait()
+        if ends is not None:
+            return Place("claimed", attempts, float(ends) / 1000, queue)
+        return Place("due", attempts, float(opens or 0) / 1000, queue)
 
     async def list_ready_queues(
         self, tenants: Iterable[str], domain: str, sources: Sequence[str]

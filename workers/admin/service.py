@@ -42,6 +42,7 @@ from workers.views.status import read_status
 _log = logging.getLogger("outgate.admin")
 
 _PATIENCE = 2.0  # seconds that the store may take for an answer to who only looks
+LEISURE = 4  # turns of the loop: what views ask together starts in nurseries within nurseries
 
 
 async def serve(config: Config) -> None:
@@ -72,7 +73,7 @@ async def run(
     """Serve on sockets that listen, until ``stop``. Raises StartError where no store is known."""
     allow_files()
     acting = open_link(config)
-    looking = make_link(acting.url, timeout=min(_PATIENCE, config.store.timeout))
+    looking = make_link(acting.url, timeout=min(_PATIENCE, config.store.timeout), leisure=LEISURE)
     office = make_office(config, looking, acting, stop)
     records = Records(office)
     try:

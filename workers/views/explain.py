@@ -1,29 +1,67 @@
-"""The story of one message: everything that happened to it, and what comes next."""
+"""The story of one message: everything that happened to it, and what comes next.
 
+Read in four journeys to the store, whatever the number of its deliveries: its events; what they say of
+its deliveries, and what holds for them all.
+"""
+
+import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from relay.config import Config
 from relay.events import decode_event
+from relay.model import read_home
+from relay.store.gather import gather, together
 from relay.store.keys import Queue, find_shard, read_queue
 from relay.store.queue import Store
+from relay.store.view import Place
 from workers.views.parts import Part, list_places, read_parts
-from workers.views.reason import Reason, Situation, read_situation
+from workers.views.reason import Reason, Situation, read_moment, read_situation
 
 _DEPTH = 500  # ready deliveries of a queue among which one is looked for
 
 _Event = dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where a delivery is. ``place``: due or claimed; None: ready, or on its way somewhere."""
+
+    place: Place | None = None
+    queue: str = ""
+    before: int | None = None  # ready ones before it, if they are few
+    site: str = ""
+    look: float | None = None
+    is_forwarding: bool = False
+
+
 async def explain(store: Store, config: Config, message_id: str) -> dict[str, Any]:
     """Return a message's events and where its deliveries are. Raises ValueError for what is no id."""
-    events = [decode_event(line) for line in await store.read_story(message_id)]
+    read_home(message_id)
+    begun = await together(
+        story=lambda: store.read_story(message_id), moment=lambda: read_moment(store, config)
+    )
+    events = [decode_event(line) for line in begun["story"]]
     events.sort(key=lambda event: event.get("time", 0.0))  # type: ignore[arg-type,return-value]
-    now = [
-        await _describe(store, config, part, events)
-        for part in read_parts(events)
-        if not part.ended
-    ]
+    parts = {part.id: part for part in read_parts(events) if not part.ended}
+    now: list[dict[str, object]] = []
+    if parts:
+        shards = {find_shard(part.domain) for part in parts.values()}
+        found = await together(
+            lanes=lambda: gather(store.list_queues, shards),
+            spots=lambda: gather(lambda one: _find_spot(store, config, parts[one]), parts),
+        )
+        lanes = {queue: lane for some in found["lanes"].values() for queue, lane in some.items()}
+        spots: dict[str, _Spot] = found["spots"]
+        situation = await read_situation(
+            store,
+            config,
+            sites=[spot.site for spot in spots.values()],
+            tenants=[read_queue(spot.queue).tenant for spot in spots.values() if spot.queue],
+            moment=begun["moment"],
+        )
+        now = [_describe(situation, part, spots[part.id], lanes, events) for part in parts.values()]
     return {
         "id": message_id,
         "events": events,
@@ -32,35 +70,117 @@ async def explain(store: Store, config: Config, message_id: str) -> dict[str, An
     }
 
 
-async def _describe(
-    store: Store, config: Config, part: Part, events: list[_Event]
-) -> dict[str, object]:
-    """Tell where a delivery is, why, and what opens next."""
+# -- where it is ----------------------------------------------------------------------------------
+
+
+async def _find_spot(store: Store, config: Config, part: Part) -> _Spot:
+    """Find a delivery: where it waits for a time or is in hand, or in which queue it is ready.
+
+    Both are looked for at the same time. It may move meanwhile: then it is told where it was found.
+    """
+    message_id = part.id.partition(".")[0]
+    found = await together(
+        placed=lambda: _find_placed(store, part),
+        ready=lambda: _find_ready(store, config, part),
+        forwarding=lambda: store.is_forwarding(message_id, part.id),
+    )
+    if found["placed"] is not None:
+        placed: _Spot = found["placed"]
+        return placed
+    ready: _Spot = found["ready"]
+    return dataclasses.replace(ready, is_forwarding=found["forwarding"])
+
+
+async def _find_placed(store: Store, part: Part) -> _Spot | None:
     place = await store.read_place(part.id, part.domain)
     if place is None:
-        return await _describe_ready(store, config, part, events)
+        return None
     site = (await store.read_sites([place.queue]))[place.queue]
+    return _Spot(place, place.queue, site=site)
+
+
+async def _find_ready(store: Store, config: Config, part: Part) -> _Spot:
+    """Look at the head of each queue that it can be in."""
+    queues = await list_places(store, config, part)
+    found = await together(
+        before=lambda: gather(
+            lambda queue: store.find_position(queue, part.id, depth=_DEPTH), queues
+        ),
+        sites=lambda: store.read_sites(queues),
+        looks=lambda: gather(store.read_look, queues),
+    )
+    if not queues:
+        return _Spot()
+    # Far behind in one of them, where it is at no head; most often there is only one.
+    at_head = (queue for queue in queues if found["before"][queue] is not None)
+    queue = next(at_head, queues[0])
+    return _Spot(
+        queue=queue,
+        before=found["before"][queue],
+        site=found["sites"][queue],
+        look=found["looks"][queue],
+    )
+
+
+# -- what is said of it ---------------------------------------------------------------------------
+
+
+def _describe(
+    situation: Situation,
+    part: Part,
+    spot: _Spot,
+    lanes: Mapping[str, str],
+    events: Sequence[_Event],
+) -> dict[str, object]:
+    """Tell where a delivery is, why, and what opens next."""
+    common = {"delivery": part.id, "domain": part.domain, "queue": spot.queue, "site": spot.site}
+    if spot.place is not None:
+        return {**common, **_describe_placed(situation, part, spot, spot.place, events)}
+    return {**common, **_describe_ready(situation, part, spot, lanes.get(spot.queue, ""), events)}
+
+
+def _describe_placed(
+    situation: Situation, part: Part, spot: _Spot, place: Place, events: Sequence[_Event]
+) -> dict[str, object]:
     queue = read_queue(place.queue)
-    situation = await read_situation(store, config, sites=[site])
-    wait = None if place.until is None else round(max(0.0, place.until - situation.now), 1)
     if place.state == "claimed":
         reason = Reason("claimed", "in a worker's hands")
     else:
         until = place.until or situation.now
         reason = explain_wait(until, find_last(events, part.id), situation)
-        then = situation.explain_due(queue, site, until)
+        then = situation.explain_due(queue, spot.site, until)
         if then.word != "due":
             reason = Reason(reason.word, f"{reason.text}; {then.text}", reason.opens)
+    wait = None if place.until is None else round(max(0.0, place.until - situation.now), 1)
     return {
-        "delivery": part.id,
-        "domain": part.domain,
         "state": place.state,
         "attempts": place.attempts,
         "wait": wait,
-        "queue": place.queue,
-        "site": site,
+        "before": None,
         "lane": "",
         "source": queue.source,
+        **_spell(reason, situation),
+    }
+
+
+def _describe_ready(
+    situation: Situation, part: Part, spot: _Spot, lane: str, events: Sequence[_Event]
+) -> dict[str, object]:
+    name = read_queue(spot.queue) if spot.queue else Queue(part.tenant, part.domain, "", "")
+    if spot.is_forwarding:
+        reason = Reason("forwarding", "accepted, on its way to the shard of its domain")
+    elif not spot.queue:
+        reason = Reason("moving", "between two places just now; ask again")
+    else:
+        reason = situation.explain(name, lane, None if lane else spot.look)
+    tried = [event for event in events if event.get("delivery") == part.id and "attempt" in event]
+    return {
+        "state": "ready" if spot.queue else reason.word,
+        "attempts": sum(event["event"] == "deferred" for event in tried),
+        "wait": None,
+        "before": spot.before,
+        "lane": lane,
+        "source": name.source,
         **_spell(reason, situation),
     }
 
@@ -81,49 +201,6 @@ def find_last(events: Sequence[_Event], delivery_id: str) -> _Event:
     """Return what happened last to a delivery that may say what it waits for."""
     about = [event for event in events if event.get("delivery") == delivery_id]
     return about[-1] if about else {}
-
-
-async def _describe_ready(
-    store: Store, config: Config, part: Part, events: list[_Event]
-) -> dict[str, object]:
-    queue, position = await _find_queue(store, config, part)
-    lanes = await store.list_queues(find_shard(part.domain)) if queue else {}
-    lane = lanes.get(queue, "")
-    name = read_queue(queue) if queue else Queue(part.tenant, part.domain, "", "")
-    site = (await store.read_sites([queue]))[queue] if queue else ""
-    situation = await read_situation(store, config, sites=[site], tenants=[name.tenant])
-    forwarding = await store.is_forwarding(part.id.partition(".")[0], part.id)
-    if forwarding:
-        reason = Reason("forwarding", "accepted, on its way to the shard of its domain")
-    elif not queue:
-        reason = Reason("moving", "between two places just now; ask again")
-    else:
-        reason = situation.explain(name, lane, None if lane else await store.read_look(queue))
-    tried = [event for event in events if event.get("delivery") == part.id and "attempt" in event]
-    return {
-        "delivery": part.id,
-        "domain": part.domain,
-        "state": "ready" if queue else reason.word,
-        "attempts": sum(event["event"] == "deferred" for event in tried),
-        "wait": None,
-        "queue": queue,
-        "before": position,
-        "site": site,
-        "lane": lane,
-        "source": name.source,
-        **_spell(reason, situation),
-    }
-
-
-async def _find_queue(store: Store, config: Config, part: Part) -> tuple[str, int | None]:
-    """Return the queue that a ready delivery is in, and how many are before it, if few are."""
-    queues = await list_places(store, config, part)
-    for queue in queues:
-        position = await store.find_position(queue, part.id, depth=_DEPTH)
-        if position is not None:
-            return queue, position
-    # Far behind in one of them; most often there is only one.
-    return (queues[0], None) if queues else ("", None)
 
 
 def _spell(reason: Reason, situation: Situation) -> dict[str, object]:

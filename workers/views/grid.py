@@ -7,10 +7,11 @@ from typing import Any
 
 from relay.config import Config
 from relay.store.gateview import GateView, Rest
+from relay.store.gather import together
 from relay.store.queue import Store
 from relay.store.standing import Standing, Standings
 from workers.views.backlog import Backlog
-from workers.views.reason import Situation, read_situation
+from workers.views.reason import Situation, read_moment, read_situation
 from workers.views.standing import KNOWN, describe
 from workers.views.words import format_span
 
@@ -33,35 +34,35 @@ async def read_grid(
     store: Store, config: Config, backlog: Sequence[Backlog], *, limit: int = SITES
 ) -> dict[str, Any]:
     """Return the grid: a cell for each source at each of ``limit`` sites."""
-    situation = await read_situation(store, config)
     standings = Standings(store.link, config)
+    begun = await together(moment=lambda: read_moment(store, config), judged=standings.list_sites)
+    moment, judged = begun["moment"], begun["judged"]
     queued: Counter[str] = Counter()
     for one in backlog:
         if one.site:
             queued[one.site] += one.total
     entries = [site.name for site in config.site if site.mx or site.domains]
     busy = [name for name, _ in queued.most_common()]
-    judged = await standings.list_sites()
     # Half of the room is for trouble, wherever it is; what that does not need is for the others.
     names = list(dict.fromkeys([*judged[: limit // 2], *busy, *entries, *judged]))[:limit]
     sources = [source.name for source in config.source]
-    view = GateView(store.link, situation.now)
-    ground = _Ground(
-        situation,
-        await standings.read(names, situation.now),
-        await view.read_rests(names),
-        await view.count_connections(names, sources),
+    view = GateView(store.link, moment.now)
+    read = await together(
+        situation=lambda: read_situation(store, config, moment=moment),
+        standings=lambda: standings.read(names, moment.now),
+        rests=lambda: view.read_rests(names),
+        connections=lambda: view.count_connections(names, sources),
     )
+    ground = _Ground(**read)
     return {
-        "now": situation.now,
+        "now": moment.now,
         "sources": sources,
         "sites": names,
         "queued": {name: queued[name] for name in names},
         "cells": [
             _describe(
                 ground,
-                ground.standings.get((site, source))
-                or standings.begin(site, source, situation.now),
+                ground.standings.get((site, source)) or standings.begin(site, source, moment.now),
             )
             for source in sources
             for site in names

@@ -1,15 +1,16 @@
 """Queues: what waits, for whom, how long, and why."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from relay.config import Config
 from relay.events import decode_event
+from relay.store.gather import gather, together
 from relay.store.keys import Queue, read_queue
 from relay.store.queue import Store
 from workers.views.backlog import Backlog, read_backlog
 from workers.views.explain import explain_wait, find_last
-from workers.views.gather import gather
-from workers.views.reason import Reason, Situation, read_situation
+from workers.views.reason import Reason, Situation, read_moment, read_situation
 from workers.views.selection import Selection
 
 
@@ -38,22 +39,53 @@ def count(found: list[Backlog]) -> dict[str, int]:
 
 async def describe(store: Store, config: Config, shown: list[Backlog]) -> list[dict[str, object]]:
     """Return what more there is to say of some queues: since when they wait, and for what."""
+    begun = await together(
+        moment=lambda: read_moment(store, config),
+        heads=lambda: gather(lambda place: _read_head(store, shown[place]), range(len(shown))),
+    )
     situation = await read_situation(
         store,
         config,
         sites=[one.site for one in shown],
         tenants=[one.tenant for one in shown],
+        moment=begun["moment"],
     )
-    rows = await gather(lambda place: _describe(store, situation, shown[place]), range(len(shown)))
+    heads: list[_Head] = list(begun["heads"].values())
+    places = range(len(shown))
+    rows = await gather(
+        lambda place: _describe(store, situation, shown[place], heads[place]), places
+    )
     return list(rows.values())
 
 
-async def _describe(store: Store, situation: Situation, one: Backlog) -> dict[str, object]:
-    fronts = (await gather(store.read_front, one.queues)).values()
-    due = min((front.due for front in fronts if front.due is not None), default=None)
-    oldest = min((front.oldest for front in fronts if front.oldest is not None), default=None)
-    looks = {name: await store.read_look(name) for name in one.with_ready if not one.queues[name]}
-    reason = _find_reason(situation, one, due, looks)
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What stands first in a queue: when it is due, when the oldest was accepted, the next looks."""
+
+    due: float | None
+    oldest: float | None
+    looks: dict[str, float | None]
+
+
+async def _read_head(store: Store, one: Backlog) -> _Head:
+    unserved = [name for name in one.with_ready if not one.queues[name]]
+    read = await together(
+        fronts=lambda: gather(store.read_front, one.queues),
+        looks=lambda: gather(store.read_look, unserved),
+    )
+    fronts = read["fronts"].values()
+    return _Head(
+        due=min((front.due for front in fronts if front.due is not None), default=None),
+        oldest=min((front.oldest for front in fronts if front.oldest is not None), default=None),
+        looks=read["looks"],
+    )
+
+
+async def _describe(
+    store: Store, situation: Situation, one: Backlog, head: _Head
+) -> dict[str, object]:
+    due, oldest = head.due, head.oldest
+    reason = _find_reason(situation, one, due, head.looks)
     if reason.word == "due" and due is not None:
         reason = await _explain_hold(store, situation, one, due) or reason
     now = situation.now

@@ -1,11 +1,11 @@
 """The reason why deliveries wait, what opens next, and when: read off the store, as workers see it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from relay.config import Config, Rate
 from relay.store.gateview import Gate, GateView, Left
+from relay.store.gather import gather, together
 from relay.store.keys import NOWHERE, SHUT, Lane, Queue, read_lane
 from relay.store.queue import Store
 from relay.store.share import Shares, State
@@ -14,7 +14,6 @@ from relay.store.suspension import Suspension, Suspensions
 from workers.berth import make_limits
 from workers.share import slow_down
 from workers.site import Sites
-from workers.views.gather import gather
 from workers.views.standing import add_why, format_pace, tell_probes, tell_quarantine
 from workers.views.words import format_span, format_time
 
@@ -223,16 +222,37 @@ class Situation:
         return f"{format_time(moment)} (in {format_span(moment - self.now)})"
 
 
-async def read_situation(
-    store: Store, config: Config, *, sites: Iterable[str] = (), tenants: Iterable[str] = ()
-) -> Situation:
-    """Read what holds now, with the gates of some sites and the rates of some tenants."""
-    suspensions = Suspensions(store.link)
-    # Two journeys to the store, not nine: while mail flows at full speed each takes its time.
-    first: dict[str, Any] = await _ask(
-        {"now": suspensions.read_clock, "shares": lambda: _read_shares(store, config)}
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What must be known before the rest of a situation can be asked for."""
+
+    now: float  # seconds since 1970, on the store's clock
+    shares: dict[str, State]  # of all tenants
+
+
+async def read_moment(store: Store, config: Config) -> Moment:
+    """Read it: one journey to the store."""
+    found = await together(
+        now=Suspensions(store.link).read_clock, shares=lambda: _read_shares(store, config)
     )
-    now, shares = first["now"], first["shares"]
+    return Moment(**found)
+
+
+async def read_situation(
+    store: Store,
+    config: Config,
+    *,
+    sites: Iterable[str] = (),
+    tenants: Iterable[str] = (),
+    moment: Moment | None = None,
+) -> Situation:
+    """Read what holds now, with the gates of some sites and the rates of some tenants.
+
+    A journey to the store, and one for the ``moment`` where it was not read beside something else:
+    while mail flows at full speed, each takes its time.
+    """
+    moment = moment or await read_moment(store, config)
+    now = moment.now
     view = GateView(store.link, now)
     known = Sites(config)
     limits = [
@@ -243,24 +263,16 @@ async def read_situation(
     sources, pools = [source.name for source in config.source], list(config.pool)
     standings = Standings(store.link, config)
     names = [one.site for one in limits]
-    rates = _find_rates(config, set(tenants), shares)
-    found = await _ask(
-        {
-            "gates": lambda: gather(lambda one: view.read([one], sources, pools), limits),
-            "suspended": suspensions.read,
-            "alive": view.read_presence,
-            "tenants": lambda: gather(lambda name: view.read_tenant(name, rates[name]), rates),
-            "standings": lambda: standings.read(names, now),
-            "put_off": lambda: gather(lambda name: standings.read_put_off(name, now), names),
-        }
+    rates = _find_rates(config, set(tenants), moment.shares)
+    found = await together(
+        gates=lambda: view.read(limits, sources, pools),
+        suspended=Suspensions(store.link).read,
+        alive=view.read_presence,
+        tenants=lambda: gather(lambda name: view.read_tenant(name, rates[name]), rates),
+        standings=lambda: standings.read(names, now),
+        put_off=lambda: gather(lambda name: standings.read_put_off(name, now), names),
     )
-    gates = {name: gate for one in found.pop("gates").values() for name, gate in one.items()}
-    return Situation(config=config, sites=known, now=now, gates=gates, shares=shares, **found)
-
-
-async def _ask(reads: Mapping[str, Callable[[], Awaitable[Any]]]) -> dict[str, Any]:
-    """Read several things at a time, each by its name."""
-    return await gather(lambda name: reads[name](), reads)
+    return Situation(config=config, sites=known, now=now, shares=moment.shares, **found)
 
 
 async def _read_shares(store: Store, config: Config) -> dict[str, State]:

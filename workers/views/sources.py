@@ -5,10 +5,11 @@ from typing import Any
 from relay.config import Config
 from relay.config.schema import Source
 from relay.store.gateview import GateView
+from relay.store.gather import together
 from relay.store.queue import Store
 from relay.store.standing import Standing, Standings, find_warmups
 from workers.views.backlog import Backlog, read_backlog
-from workers.views.reason import Situation, read_situation
+from workers.views.reason import Situation, read_moment, read_situation
 from workers.views.selection import Selection
 from workers.views.standing import WORDS, describe, find_word, is_telling
 
@@ -31,14 +32,22 @@ async def read_sources(
     """
     if backlog is None:
         backlog, _ = await read_backlog(store, Selection())
-    situation = await read_situation(store, config)
+    known = Standings(store.link, config)
+    begun = await together(moment=lambda: read_moment(store, config), judged=known.list_sites)
+    moment, judged = begun["moment"], begun["judged"]
     sources = [source for source in config.source if wanted in ("", source.name)]
     names = [source.name for source in sources]
     sites = _list_sites(config, backlog)
-    view = GateView(store.link, situation.now)
-    connections = await view.count_connections(sites, names)
-    rests = await view.read_rests(sites)
-    standings = await read_standings(store, situation, [site] if site else sites, backlog)
+    view = GateView(store.link, moment.now)
+    of = dict.fromkeys([*([site] if site else sites), *judged])
+    read = await together(
+        situation=lambda: read_situation(store, config, moment=moment),
+        connections=lambda: view.count_connections(sites, names),
+        rests=lambda: view.read_rests(sites),
+        standings=lambda: known.read(of, moment.now),
+    )
+    situation, connections, rests = read["situation"], read["connections"], read["rests"]
+    standings = _select_telling(known, read["standings"], backlog, config, moment.now)
     telling = [one for one in standings if one.source in names and site in ("", one.site)]
     rows = []
     for source in sources:
@@ -68,15 +77,17 @@ def _list_sites(config: Config, backlog: list[Backlog]) -> list[str]:
     return list(dict.fromkeys([*entries, *(one.site for one in backlog if one.site)]))
 
 
-async def read_standings(
-    store: Store, situation: Situation, sites: list[str], backlog: list[Backlog]
+def _select_telling(
+    known: Standings,
+    found: dict[tuple[str, str], Standing],
+    backlog: list[Backlog],
+    config: Config,
+    now: float,
 ) -> list[Standing]:
     """Return the standings that say something, the worst first."""
-    standings, now = Standings(store.link, situation.config), situation.now
-    found = await standings.read(dict.fromkeys([*sites, *await standings.list_sites()]), now)
-    for site, source in _find_beginnings(situation.config, backlog):
+    for site, source in _find_beginnings(config, backlog):
         # A source that is warmed up has an allowance before it has sent anything.
-        found.setdefault((site, source), standings.begin(site, source, now))
+        found.setdefault((site, source), known.begin(site, source, now))
     telling = [one for one in found.values() if is_telling(one, now)]
     return sorted(telling, key=lambda one: (WORDS.index(find_word(one, now)), one.source, one.site))
 

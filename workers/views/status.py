@@ -8,9 +8,9 @@ from relay.config import Config
 from relay.errors import CertificateRefused
 from relay.net.certificates import find_unready, list_pairs, read_certificate
 from relay.store.durability import find_weaknesses
+from relay.store.gather import gather, together
 from relay.store.queue import Store
 from workers.views.backlog import Backlog, read_backlog
-from workers.views.gather import gather
 from workers.views.queues import count
 from workers.views.reason import read_situation
 from workers.views.selection import Selection
@@ -47,9 +47,16 @@ async def read_status(
     """
     if found is None:
         found, _ = await read_backlog(store, Selection())
-    ledgers = await store.read_ledger()
-    used, limit = await store.read_memory()
-    situation = await read_situation(store, config)
+    read = await together(
+        ledgers=store.read_ledger,
+        memory=store.read_memory,
+        situation=lambda: read_situation(store, config),
+        forwarding=store.count_forwarding,
+        oldest=lambda: _find_oldest(store, found),
+        weaknesses=lambda: find_weaknesses(store.link),
+    )
+    ledgers, situation, oldest = read["ledgers"], read["situation"], read["oldest"]
+    used, limit = read["memory"]
     alive = situation.alive
     return {
         **ledgers,
@@ -57,8 +64,8 @@ async def read_status(
         "adds_up": all(_adds_up(ledger) for ledger in ledgers.values()),
         "deliveries": {
             **count(found),
-            "forwarding": await store.count_forwarding(),
-            "oldest": await _find_oldest(store, found, situation.now),
+            "forwarding": read["forwarding"],
+            "oldest": None if oldest is None else round(max(0.0, situation.now - oldest), 1),
         },
         "workers": sum(member.startswith("worker:") for member in alive),
         "sources": {s.name: f"source:{s.name}" in alive for s in config.source},
@@ -79,17 +86,16 @@ async def read_status(
         "store": {
             "memory": used,
             "memory_limit": limit,
-            "weaknesses": await find_weaknesses(store.link),
+            "weaknesses": read["weaknesses"],
         },
     }
 
 
-async def _find_oldest(store: Store, found: list[Backlog], now: float) -> float | None:
-    """Return the age of the oldest that waits, s; of many queues, the largest are looked at."""
+async def _find_oldest(store: Store, found: list[Backlog]) -> float | None:
+    """Return when the oldest that waits was accepted; of many queues, the largest are looked at."""
     names = [name for one in found[:_LOOKED_AT] for name in one.queues]
     fronts = (await gather(store.read_front, names)).values()
-    times = [front.oldest for front in fronts if front.oldest is not None]
-    return round(max(0.0, now - min(times)), 1) if times else None
+    return min((front.oldest for front in fronts if front.oldest is not None), default=None)
 
 
 def _adds_up(ledger: dict[str, int]) -> bool:

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from relay.errors import StoreUnavailable
-from workers.views.gather import gather
+from relay.store.gather import gather
 
 
 async def test_they_run_together_and_are_told_in_order(

@@ -1,7 +1,7 @@
 """Several reads at a time: what they ask travels to the store together, instead of one by one."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 
@@ -34,3 +34,8 @@ async def gather(
             raise
         raise next(flatten(ours)) from group
     return {item: found[item] for item in wanted}
+
+
+async def together(**reads: Callable[[], Awaitable[Any]]) -> dict[str, Any]:
+    """Read several things of different kinds at the same time, each by its name; raises as ``gather``."""
+    return await gather(lambda name: reads[name](), reads)
