@@ -8,8 +8,17 @@ from relay.config.reputation import find_reputation_problems
 from relay.config.rules import find_rule_notices, find_rule_problems
 from relay.config.running import find_running_problems
 from relay.config.schema import Config, Delivery, IngressTls, Site, Source, Store, TlsReports
-from relay.config.shapes import DOMAIN, LOCAL, NAME, check_files, check_patterns, is_file, write_key
-from relay.config.storeurl import read_store_url
+from relay.config.shapes import (
+    DOMAIN,
+    LOCAL,
+    NAME,
+    check_files,
+    check_name,
+    check_patterns,
+    is_file,
+    write_key,
+)
+from relay.config.storeurl import has_password, read_store_url
 from relay.config.tenants import find_tenant_notices, find_tenant_problems
 from relay.config.units import Seconds, parse_network, parse_proxy
 
@@ -90,11 +99,17 @@ def _store_problems(store: Store) -> Iterator[str]:
     if not store.url:
         if store.replicas:
             yield "store.replicas: the embedded server has none; set store.url, or leave it at 0"
+        if store.password_file:
+            yield "store.password_file: the embedded server has a password of its own; set store.url"
         return
+    yield from check_files("store", password_file=store.password_file)
     try:
         read_store_url(store.url)
     except ValueError as error:
         yield f"store.url: {error}"
+        return
+    if store.password_file and has_password(store.url):
+        yield "store.password_file: there is a password in store.url (or OUTGATE_STORE_URL) already"
 
 
 def _delivery_problems(delivery: Delivery) -> Iterator[str]:
@@ -125,9 +140,7 @@ def find_site_problems(sites: tuple[Site, ...]) -> Iterator[str]:
     names: set[str] = set()
     for number, site in enumerate(sites):
         path = f"site[{number}]"
-        if not NAME.fullmatch(site.name) or site.name in names:
-            yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {site.name!r}"
-        names.add(site.name)
+        yield from check_name(path, site.name, names)
         yield from check_patterns(f"{path}.mx", site.mx)
         yield from check_patterns(f"{path}.domains", site.domains)
         yield from _waits(f"{path}.retry", site.retry)
@@ -171,9 +184,7 @@ def _report_problems(reports: TlsReports) -> Iterator[str]:
 def _source_problems(config: Config) -> Iterator[str]:
     names: set[str] = set()
     for number, source in enumerate(config.source):
-        if not NAME.fullmatch(source.name) or source.name in names:
-            yield f"source[{number}].name: expected a name of its own, got {source.name!r}"
-        names.add(source.name)
+        yield from check_name(f"source[{number}]", source.name, names)
         try:
             ipaddress.ip_address(source.address)
         except ValueError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from relay.config.pattern import Pattern, compile_names
 from relay.config.policy import Footer, Rule, Scanner, Tag
 from relay.config.schema import Config
-from relay.config.shapes import DOMAIN, FIELD, LOCAL, NAME, check_patterns, check_senders
+from relay.config.shapes import DOMAIN, FIELD, LOCAL, check_name, check_patterns, check_senders
 from relay.config.units import parse_endpoint
 
 # RFC 5321 §4.2: printable ASCII. The reply's first line has 512 octets, most of them for others.
@@ -53,7 +53,7 @@ def find_rule_problems(config: Config) -> Iterator[str]:
     names: set[str] = set()
     for number, rule in enumerate(config.rule):
         path = f"rule[{number}]"
-        yield from _check_name(path, rule.name, names)
+        yield from check_name(path, rule.name, names)
         yield from _envelope_problems(path, rule, known)
         yield from _content_problems(path, rule)
         yield from _scan_problems(path, rule, known)
@@ -62,12 +62,6 @@ def find_rule_problems(config: Config) -> Iterator[str]:
             yield from _check_known(f"{path}.footer", "footer", rule.footer, known.footers)
         if rule.action != "reject":
             yield from _signature_problems(path, rule, known)
-
-
-def _check_name(path: str, name: str, names: set[str]) -> Iterator[str]:
-    if not NAME.fullmatch(name) or name in names:
-        yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {name!r}"
-    names.add(name)
 
 
 def _check_known(path: str, kind: str, name: str, known: Collection[str]) -> Iterator[str]:
@@ -89,7 +83,7 @@ def _scanner_problems(scanners: tuple[Scanner, ...]) -> Iterator[str]:
     names: set[str] = set()
     for number, scanner in enumerate(scanners):
         path = f"scanner[{number}]"
-        yield from _check_name(path, scanner.name, names)
+        yield from check_name(path, scanner.name, names)
         yield from _check_address(f"{path}.address", scanner)
         if not 0.1 <= scanner.timeout <= 120:
             yield f"{path}.timeout: expected 0.1 to 120 seconds, got {scanner.timeout:g}"
@@ -116,7 +110,7 @@ def _footer_problems(footers: tuple[Footer, ...]) -> Iterator[str]:
     names: set[str] = set()
     for number, footer in enumerate(footers):
         path = f"footer[{number}]"
-        yield from _check_name(path, footer.name, names)
+        yield from check_name(path, footer.name, names)
         if not footer.text.strip():
             yield f"{path}.text: expected a text"
         for key, value in (("text", footer.text), ("html", footer.html)):

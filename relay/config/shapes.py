@@ -26,6 +26,13 @@ def is_file(file: str) -> bool:
     return os.path.isfile(file)
 
 
+def check_name(path: str, name: str, names: set[str]) -> Iterator[str]:
+    """Tables of a kind have names of their own; ``names``: those before it, to which it is added."""
+    if not NAME.fullmatch(name) or name in names:
+        yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {name!r}"
+    names.add(name)
+
+
 def check_patterns(path: str, patterns: tuple[str, ...]) -> Iterator[str]:
     """A pattern is a domain, ``*.domain`` (anything below it) or ``*``."""
     for pattern in patterns:

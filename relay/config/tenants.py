@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay.config.schema import Config, NetworkSet, Tenant
-from relay.config.shapes import DOMAIN, FIELD, NAME, check_files, check_senders, is_file
+from relay.config.shapes import DOMAIN, FIELD, check_files, check_name, check_senders, is_file
 from relay.config.units import parse_network
 
 # Sets of networks that need no [[network]]; relay/ingress/networks has what is in them.
@@ -20,9 +20,7 @@ def find_tenant_problems(config: Config) -> Iterator[str]:
     names: set[str] = set()
     for number, tenant in enumerate(config.tenant):
         path = f"tenant[{number}]"
-        if not NAME.fullmatch(tenant.name) or tenant.name in names:
-            yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {tenant.name!r}"
-        names.add(tenant.name)
+        yield from check_name(path, tenant.name, names)
         if not tenant.domains:
             yield f"{path}.domains: expected at least one domain"
         for domain in tenant.domains:
@@ -44,9 +42,7 @@ def _network_problems(networks: tuple[NetworkSet, ...]) -> Iterator[str]:
     names: set[str] = set()
     for number, network in enumerate(networks):
         path = f"network[{number}]"
-        if not NAME.fullmatch(network.name) or network.name in names:
-            yield f"{path}.name: expected a name of its own (letters, digits, _ . -), got {network.name!r}"
-        names.add(network.name)
+        yield from check_name(path, network.name, names)
         if bool(network.spf) == bool(network.json):
             yield f"{path}: expected one of spf and json"
         if network.spf and not DOMAIN.fullmatch(network.spf):
