@@ -26,7 +26,7 @@ def find_tenant_problems(config: Config) -> Iterator[str]:
         for domain in tenant.domains:
             if not DOMAIN.fullmatch(domain):
                 yield f"{path}.domains: expected a domain (in A-labels), got {domain!r}"
-            if owners.setdefault(domain, tenant.name) != tenant.name:
+            elif owners.setdefault(domain, tenant.name) != tenant.name:
                 yield f"{path}.domains: {domain} belongs to tenant {owners[domain]!r} already"
         for network in tenant.networks:
             if network not in sets:

@@ -58,6 +58,17 @@ def test_store_url_is_found_in_the_environment_unless_the_file_has_one() -> None
     assert read(document, base=Path(), environment=environment).store.url == "redis://file"
 
 
+def test_one_password_of_the_store_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "p").write_text("secret")
+    document: dict[str, object] = {"store": {"password_file": "p"}}
+
+    config = read(document, base=tmp_path, environment={"OUTGATE_STORE_URL": "redis://h"})
+    assert config.store.password_file == str(tmp_path / "p")
+
+    with pytest.raises(ConfigError, match=r"there is a password in store\.url"):
+        read(document, base=tmp_path, environment={"OUTGATE_STORE_URL": "redis://:x@h"})
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "o.toml").write_text('state_dir = "s"')
 
@@ -104,6 +115,8 @@ def test_problems_of_a_file_begin_with_its_name(tmp_path: Path) -> None:
         ("store.url = 1", "store.url: expected a text in quotes, got 1"),
         ("store.url = 'localhost'", "store.url: expected redis://HOST:PORT/0, rediss://..., unix:///PATH, redis+sentinel://... or redis+cluster://..."),
         ("store.url = 'redis+sentinel://h'", "store.url: expected redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0"),
+        ("store.password_file = 'p'", "store.password_file: the embedded server has a password of its own; set store.url"),
+        ("store = {url = 'redis://h', password_file = 'p'}", "store.password_file: no such file: /etc/outgate/p"),
         ("store.replicas = 1", "store.replicas: the embedded server has none; set store.url, or leave it at 0"),
         ("store.durability = 'no'", 'store.durability: expected "require" or "warn", got "no"'),
         ("store.memory_mark = '1'", 'store.memory_mark: expected a number, got "1"'),
@@ -264,6 +277,20 @@ def test_domain_of_two_tenants_is_refused() -> None:
     )
 
     assert _problems(text) == ["tenant[1].domains: a.example belongs to tenant 'a' already"]
+
+
+def test_what_is_no_domain_belongs_to_nobody() -> None:
+    text = """
+        [[tenant]]
+        name = "a"
+        domains = [""]
+        [[tenant]]
+        name = "b"
+        domains = [""]
+    """
+    assert _problems(text) == [
+        f"tenant[{number}].domains: expected a domain (in A-labels), got ''" for number in (0, 1)
+    ]
 
 
 def test_demand_for_proof_that_cannot_be_met_is_never_ignored(tmp_path: Path) -> None:
