@@ -81,7 +81,9 @@ def _complete(config: Config, *, base: Path, environment: Mapping[str, str]) -> 
         config,
         state_dir=absolute(config.state_dir),
         store=replace(
-            config.store, url=config.store.url or environment.get("OUTGATE_STORE_URL", "")
+            config.store,
+            url=config.store.url or environment.get("OUTGATE_STORE_URL", ""),
+            password_file=absolute(config.store.password_file),
         ),
         ingress=ingress,
         network=tuple(_complete_network(n, absolute) for n in config.network),

@@ -21,6 +21,8 @@ class Store(Section, frozen=True):
     # redis://, rediss://, unix://, redis+sentinel://, redis+cluster://; also
     # OUTGATE_STORE_URL in the environment.
     url: str = ""
+    # Holds the password of the servers that `url` names, and nothing else; then `url` has none.
+    password_file: str = ""
     replicas: int = 0  # what is acknowledged has reached so many replicas
     # "require" refuses to start on a server that can forget what it acknowledged; "warn" says so.
     durability: Literal["require", "warn"] = "require"

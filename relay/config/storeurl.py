@@ -7,7 +7,8 @@
 
 ``rediss+...`` talks TLS to all of them. Options follow a ``?`` and are those of redis-py's own URLs
 (``ssl_ca_certs=...``); user and password are the servers', the Sentinels' own are the options
-``sentinel_username`` and ``sentinel_password``.
+``sentinel_username`` and ``sentinel_password``. A password that is in a file of its own
+(``store.password_file``) is put into the URL when the store is looked for.
 """
 
 from dataclasses import dataclass
@@ -118,6 +119,30 @@ def _read_host(text: str, port: int, shape: str) -> Place:
     if not host or (digits and not digits.isdecimal()) or not 0 < int(digits or port) < 65_536:
         raise ValueError(f"{shape}, got {text!r}")
     return host, int(digits or port)
+
+
+def has_password(url: str) -> bool:
+    """Tell whether a URL holds the servers' password."""
+    _, _, identity, _ = _split(url)
+    return bool(identity.partition(":")[2])
+
+
+def add_password(url: str, password: str) -> str:
+    """Return a URL that has no password with one, for the servers."""
+    start, rest, identity, at = _split(url)
+    user = identity.partition(":")[0] if at else ""
+    return f"{start}{user}:{quote(password, '')}@{rest}"
+
+
+def _split(url: str) -> tuple[str, str, str, str]:
+    """Return SCHEME://, what follows the @ if there is one, what precedes it, and the @.
+
+    One that is in the path or the options is none.
+    """
+    scheme, colons, rest = url.partition("://")
+    end = min((at for at in (rest.find(one) for one in "/?") if at >= 0), default=len(rest))
+    identity, at, hosts = rest[:end].rpartition("@")
+    return scheme + colons, hosts + rest[end:], identity, at
 
 
 def hide_secrets(url: str) -> str:

@@ -36,6 +36,8 @@ import msgspec
 import trio
 
 from relay.config import Config
+from relay.config.schema import Store
+from relay.config.storeurl import add_password
 from relay.errors import StartError
 from relay.process import Backoff, Process, describe_end
 from relay.store.binary import Binary, find_binary
@@ -47,6 +49,7 @@ _SOCKET_PATH = 100  # octets; sun_path holds 104 (macOS) or 108 (Linux), with th
 _SILENCE = 30.0  # seconds without PONG and without LOADING: not a server
 _LEFTOVER = 60.0  # seconds for a server of an earlier run to write what it has and end
 _STOP = 30.0  # seconds for ours to end
+_PASSWORD = 512  # characters of one that stands in a file
 _LOG_LIMIT = 8 << 20  # octets of server.log before it is set aside
 
 _CONFIGURATION = """\
@@ -203,10 +206,10 @@ async def open_embedded(config: Config, *, held: bool = False) -> AsyncIterator[
 def find_url(config: Config) -> str:
     """Return the store's URL: the configuration's, or that of the embedded server that runs.
 
-    Raises StartError when there is neither.
+    Raises StartError when there is neither, or no password where one should be.
     """
     if config.store.url:
-        return config.store.url
+        return _complete(config.store)
     path = _connection(_directory(config))
     advice = "start `outgate up` with this configuration, or set [store] url"
     try:
@@ -218,6 +221,24 @@ def find_url(config: Config) -> str:
     if connection is None or not _is_running(connection.supervisor):
         raise StartError(f"no embedded store runs in {config.state_dir}: {advice}")
     return connection.url
+
+
+def _complete(store: Store) -> str:
+    """Return the configured URL with the password that is in a file. What it is must not be said."""
+    path = store.password_file
+    if not path:
+        return store.url
+    try:
+        with Path(path).open("rb") as file:
+            password = file.read(_PASSWORD + 2).rstrip(b"\r\n").decode()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise StartError(f"store.password_file: {path} cannot be read: {why}") from None
+    if not password or len(password) > _PASSWORD or "\n" in password:
+        raise StartError(
+            f"store.password_file: {path}: expected one line, 1 to {_PASSWORD} characters"
+        )
+    return add_password(store.url, password)
 
 
 def _is_running(pid: int) -> bool:

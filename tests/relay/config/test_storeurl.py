@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config.storeurl import hide_secrets, read_store_url, write_place
+from relay.config.storeurl import (
+    add_password,
+    has_password,
+    hide_secrets,
+    read_store_url,
+    write_place,
+)
 
 
 @pytest.mark.parametrize("url", ["redis://h:1/0", "rediss://u:p@h/2?x=y", "unix:///run/sock"])
@@ -87,3 +93,28 @@ def test_people_see_no_secrets(url: str, shown: str) -> None:
 
 def test_place_of_ipv6() -> None:
     assert write_place(("::1", 2)) == "[::1]:2"
+
+
+@pytest.mark.parametrize(
+    ("url", "made"),
+    [
+        ("redis://h:1/0", "redis://:p%40%2F@h:1/0"),
+        ("rediss://u@h", "rediss://u:p%40%2F@h"),
+        ("redis://u:@h?x=a@b", "redis://u:p%40%2F@h?x=a@b"),
+        ("unix:///run/a@b", "unix://:p%40%2F@/run/a@b"),
+        ("redis+sentinel://h1,[::1]:2/mail/4", "redis+sentinel://:p%40%2F@h1,[::1]:2/mail/4"),
+        ("redis+cluster://u@h1:1,h2:2", "redis+cluster://u:p%40%2F@h1:1,h2:2"),
+    ],
+)
+def test_a_password_from_elsewhere(url: str, made: str) -> None:
+    assert not has_password(url)
+    assert add_password(url, "p@/") == made
+    assert has_password(made)
+    assert hide_secrets(made) == hide_secrets(url)
+
+
+def test_a_password_from_elsewhere_is_the_servers_only() -> None:
+    address = read_store_url(add_password("redis+sentinel://h/mail?sentinel_password=s", "p"))
+
+    assert address.make_url(("h", 1)) == "redis://:p@h:1/0"
+    assert address.make_sentinel_url(("h", 2)) == "redis://:s@h:2/0"

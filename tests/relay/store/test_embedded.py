@@ -270,6 +270,39 @@ async def test_configured_url_needs_no_embedded_server(tmp_path: Path) -> None:
     assert find_url(read(document, base=tmp_path, environment={})) == "redis://127.0.0.1:1/0"
 
 
+def _read_with(base: Path, content: bytes) -> Config:
+    (base / "password").write_bytes(content)
+    document: dict[str, object] = {
+        "store": {"url": "redis://ann@127.0.0.1:1/0", "password_file": "password"}
+    }
+    return read(document, base=base, environment={})
+
+
+@pytest.mark.parametrize("content", [b"a/b:c", b"a/b:c\n", b"a/b:c\r\n"])
+def test_password_from_a_file_is_put_into_the_url(tmp_path: Path, content: bytes) -> None:
+    config = _read_with(tmp_path, content)
+
+    assert find_url(config) == "redis://ann:a%2Fb%3Ac@127.0.0.1:1/0"
+    assert "a/b" not in repr(config)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"hidden\nhidden", b"\xffhidden", b"hidden" * 100])
+def test_file_without_a_password_is_named_but_not_shown(tmp_path: Path, content: bytes) -> None:
+    config = _read_with(tmp_path, content)
+
+    with pytest.raises(StartError, match=r"store\.password_file: \S*/password") as caught:
+        find_url(config)
+    assert "hidden" not in str(caught.value)
+
+
+def test_password_file_that_has_gone_is_named(tmp_path: Path) -> None:
+    config = _read_with(tmp_path, b"x")
+    (tmp_path / "password").unlink()
+
+    with pytest.raises(StartError, match="No such file"):
+        find_url(config)
+
+
 def test_no_store_is_said_with_what_to_do(config: Config) -> None:
     with pytest.raises(StartError, match=r"no embedded store runs in .*start `outgate up`"):
         find_url(config)
