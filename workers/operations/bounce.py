@@ -1,7 +1,6 @@
 """Bouncing: deliveries end now; their senders are told, as of any failure."""
 
 import msgspec
-import trio
 
 from relay.config import Config
 from relay.model import Claim, Disposition, Outcome
@@ -14,6 +13,7 @@ from workers.operations.target import count_targets, find_targets
 from workers.views.selection import Selection
 
 TEXT = "the operator of this mail gateway has ended the delivery of this message"
+_EVENT = "bounced-by-operator"
 # RFC 3463 §3.8, X.7.0: a policy ended it, ours; neither the address nor the message is at fault.
 _STATUS = "5.7.0"
 
@@ -37,32 +37,19 @@ async def bounce(
 
     async def end(claim: Claim) -> None:
         facts = {"id": claim.delivery.message_id, "delivery": claim.delivery.id}
-        event = decided.make_event("bounced-by-operator", **facts, silent=silent)
+        event = decided.make_event(_EVENT, **facts, silent=silent)
         await story.append(store.link, config, claim, event)
         outcomes = [outcome] * len(claim.delivery.envelope.recipients)
         await ending.end(_silence(claim) if silent else claim, outcomes)
 
     seizure = Seizure(store, config, end, watch)
-    count, recipients = await count_targets(store, found.targets), 0
     if not dry:
-        try:
-            await seizure.run(found.targets)
-        finally:
-            count, recipients = seizure.deliveries, seizure.recipients
-            if count:
-                with trio.CancelScope(shield=True):
-                    await decided.record(
-                        store.link,
-                        "bounced-by-operator",
-                        **chosen.describe(),
-                        deliveries=count,
-                        affected=recipients,
-                        silent=silent,
-                        text=text,
-                    )
+        await seizure.run_on_record(
+            found.targets, chosen, decided, _EVENT, silent=silent, text=text
+        )
     return {
-        "deliveries": count,
-        "recipients": None if dry else recipients,
+        "deliveries": await count_targets(store, found.targets) if dry else seizure.deliveries,
+        "recipients": None if dry else seizure.recipients,
         "silent": silent,
         "claimed": found.claimed,
         "ended": found.ended,

@@ -37,24 +37,11 @@ async def hold(
         return waiting.until >= waiting.accepted + config.delivery.expire - 1
 
     seizure = Seizure(store, config, put_off, watch)
-    count, recipients = await count_targets(store, found.targets), 0
     if not dry:
-        try:
-            await seizure.run(found.targets, leave=is_held)
-        finally:
-            count, recipients = seizure.deliveries, seizure.recipients
-            if count:
-                with trio.CancelScope(shield=True):
-                    await decided.record(
-                        store.link,
-                        "held",
-                        **chosen.describe(),
-                        deliveries=count,
-                        affected=recipients,
-                    )
+        await seizure.run_on_record(found.targets, chosen, decided, "held", leave=is_held)
     return {
-        "deliveries": count,
-        "recipients": None if dry else recipients,
+        "deliveries": await count_targets(store, found.targets) if dry else seizure.deliveries,
+        "recipients": None if dry else seizure.recipients,
         "held_before": seizure.left,
         "claimed": found.claimed,
         "ended": found.ended,

@@ -18,7 +18,9 @@ from relay.errors import StoreError, StoreUnavailable
 from relay.model import Claim
 from relay.store.queue import Store
 from relay.store.view import Waiting
+from workers.operations.decision import Decision
 from workers.operations.target import Target
+from workers.views.selection import Selection
 
 _PAGE = 100
 _TASKS = 10
@@ -78,6 +80,34 @@ class Seizure:
                 if ready:
                     await self._take_ready(target)
             nursery.cancel_scope.cancel()
+
+    async def run_on_record(
+        self,
+        targets: Sequence[Target],
+        chosen: Selection,
+        decided: Decision,
+        event: str,
+        *,
+        leave: Callable[[Waiting], bool] = lambda _: False,
+        **facts: object,
+    ) -> None:
+        """Do the same, and put on the record what was taken: also when it is cut off.
+
+        ``event`` and ``facts``: what the record says of it, beside what was chosen and how much it was.
+        """
+        try:
+            await self.run(targets, leave=leave)
+        finally:
+            if self.deliveries:
+                with trio.CancelScope(shield=True):
+                    await decided.record(
+                        self._store.link,
+                        event,
+                        **chosen.describe(),
+                        deliveries=self.deliveries,
+                        affected=self.recipients,
+                        **facts,
+                    )
 
     def _interrupt(self) -> None:
         self.interrupted = True
