@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from compose_spec import PyCompose
 
 from relay.config import Config, load
+from relay.store.embedded import find_url
 from tests.kit.composed import find_file, find_mounts, read_composed
 from workers.cli.main import _COMMANDS
 
@@ -43,7 +45,7 @@ def config(secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
         text = text.replace(f"/run/secrets/{name}", str(secrets / Path(secret["file"]).name))
     file = tmp_path_factory.mktemp("config") / "outgate.toml"
     file.write_text(text)
-    return load(str(file), environment={})
+    return load(str(file), environment=SERVICES["ingress"]["environment"])
 
 
 # -- the file itself
@@ -160,6 +162,30 @@ def test_the_store_is_reached_by_us_only() -> None:
     assert COMPOSED["networks"]["store"] == {"internal": True}
     assert members == {"store", *_OURS}
     assert SERVICES["store"]["networks"] == ["store"]
+
+
+def test_who_reaches_the_store_knows_its_password(secrets: Path, config: Config) -> None:
+    password = (secrets / "store_password").read_text().strip()
+
+    assert re.fullmatch("[0-9a-f]{64}", password)
+    assert (secrets / "store_auth").read_text() == f'requirepass "{password}"\n'
+    assert SERVICES["store"]["command"][:2] == ["valkey-server", "/run/secrets/store_auth"]
+    assert find_url(config) == f"redis://:{password}@store:6379/0"
+    assert {n for n, s in SERVICES.items() if "store_auth" in s.get("secrets", ())} == {"store"}
+    assert {n for n, s in SERVICES.items() if "store_password" in s.get("secrets", ())} == {
+        "store",
+        *_OURS,
+    }
+
+
+def test_a_new_password_is_made_known_to_the_store(secrets: Path, tmp_path: Path) -> None:
+    deploy = shutil.copytree(secrets.parent, tmp_path / "deploy")
+    (deploy / "secrets/store_password").write_text("another\n")
+
+    subprocess.run(["sh", deploy / "make-secrets.sh"], check=True, capture_output=True)
+
+    assert (deploy / "secrets/store_password").read_text() == "another\n"
+    assert (deploy / "secrets/store_auth").read_text() == 'requirepass "another"\n'
 
 
 # -- our services and their configuration

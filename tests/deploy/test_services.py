@@ -10,6 +10,8 @@ import httpx2
 import pytest
 import trio
 
+from relay.config.storeurl import add_password
+from relay.store.ping import Answer, ping
 from tests.deploy.test_compose import SERVICES
 from tests.deploy.test_monitoring import RULES
 from tests.kit.nameserver import Nameserver, open_nameserver
@@ -112,6 +114,19 @@ async def test_mail_goes_from_the_balancer_to_receivers(tmp_path: Path) -> None:
         await wait_until_nothing_waits(stack)
         for one in _WORKERS:
             assert await trio.to_thread.run_sync(stack.end, *one) == 0
+
+
+async def test_the_store_wants_its_password(tmp_path: Path) -> None:
+    async with open_receiver() as receiver, open_stack(tmp_path, receiver) as stack:
+        url = f"redis://{stack.find_address('store')}:6379/0"
+        password = stack.find_secret("store_password").read_text().strip()
+
+        assert await trio.to_thread.run_sync(ping, url) is not Answer.PONG
+        assert await trio.to_thread.run_sync(ping, add_password(url, password)) is Answer.PONG
+
+        # The health check says what the server says, and not that it said something.
+        stack.find_secret("store_password").write_text("wrong")
+        assert not await trio.to_thread.run_sync(stack.check, "store")
 
 
 def test_all_run_here_but_the_one_that_debian_has_not() -> None:

@@ -95,6 +95,8 @@ class Uncontained:
         words = [self._translate(word, service, number) for word in self._find_test(service)]
         here = self.find_address(service, number)
         words = [re.sub(r"127\.0\.0\.1(?=[:/])", here, word) for word in words]
+        client = shutil.which("valkey-cli") or "redis-cli"
+        words = [re.sub(r"\bvalkey-cli\b", f"{client} -h {here}", word) for word in words]
         done = subprocess.run(
             self._choose_program(words, here), cwd=_ROOT, capture_output=True, check=False,
             env=self._make_environment(service, number), timeout=60,
@@ -216,8 +218,6 @@ class Uncontained:
             return [*_OUTGATE, *rest]
         if name == "valkey-server":
             return [str(find_binary().path), *rest]
-        if name == "valkey-cli":
-            return [shutil.which("valkey-cli") or "redis-cli", "-h", here, *rest]
         found = find_program(name)
         assert found, f"{name} is not installed"
         return [found, *rest]
