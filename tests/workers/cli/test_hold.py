@@ -26,6 +26,8 @@ async def test_it_waits_until_it_is_retried(server: Server, tmp_path: Path) -> N
             done = await desk.call("hold", "--id", message, "--why", "odd")
             assert "held: 1 delivery to 2 recipients" in done.out
             assert f"undo: outgate retry --id {message}" in done.out
+            (event,) = desk.read_events("held")
+            assert (event["deliveries"], event["affected"], event["why"]) == (1, 2, "odd")
             tried = host.counts["MAIL"]
             await trio.sleep(2)
             assert host.counts["MAIL"] == tried
