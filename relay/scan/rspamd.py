@@ -13,9 +13,8 @@ from collections.abc import Iterator
 
 import httpx2
 import msgspec
-import trio
 
-from relay.net.body import read_body
+from relay.net.answer import open_answer, read_body
 from relay.net.neighbour import Neighbour
 from relay.net.tls import make_client_context
 from relay.scan.inquiry import Inquiry, Scan, ScanFailed, ScanRefused, show
@@ -28,7 +27,6 @@ _MAX_VALUE = 1024  # octets
 _MAX_ACTION = 64  # characters
 _MAX_SYMBOLS = 10
 _MAX_SYMBOL = 64  # characters
-_CLOSE_FOR = 1.0  # seconds
 
 # Senders decide what stands in addresses and in EHLO; RFC 9110 §5.5 on what no field may have.
 _UNFIT = re.compile(rb"[\x00-\x1f\x7f]")
@@ -75,12 +73,8 @@ class Rspamd:
             "POST", self._url, headers=fields, content=inquiry.message
         )
         try:
-            response = await self._client.send(request, stream=True)
-            try:
+            async with open_answer(self._client, request) as response:
                 return read_reply(await _read(response))
-            finally:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_FOR):
-                    await response.aclose()
         except httpx2.HTTPError as error:
             raise ScanFailed(_explain(error)) from error
 

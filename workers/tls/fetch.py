@@ -16,7 +16,7 @@ import httpx2
 import trio
 
 from relay.errors import OutgateError
-from relay.net.body import read_body
+from relay.net.answer import open_answer, read_body
 from relay.net.resolver import NameNotFound, NameUnavailable, Resolver
 from workers.tls.guard import Failing
 from workers.tls.pkix import Authorities
@@ -113,13 +113,9 @@ async def _get(client: httpx2.AsyncClient, host: str, address: str, port: int) -
     request = client.build_request(
         "GET", url, headers=_HEADERS | {"Host": host}, extensions={"sni_hostname": host}
     )
-    response = await client.send(request, stream=True)
-    try:
+    async with open_answer(client, request) as response:
         _check(host, response)
         return await _read(host, response)
-    finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-            await response.aclose()
 
 
 def _check(host: str, response: httpx2.Response) -> None:

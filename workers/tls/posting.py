@@ -13,6 +13,7 @@ import httpx2
 import trio
 
 from relay.errors import OutgateError
+from relay.net.answer import open_answer
 from relay.net.resolver import NameNotFound, NameUnavailable, Resolver
 from workers.tls.rua import read_https
 
@@ -110,12 +111,8 @@ class Courier:
             },
             extensions={"sni_hostname": host},
         )
-        response = await client.send(request, stream=True)
-        try:
+        async with open_answer(client, request) as response:
             return response.status_code
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await response.aclose()
 
 
 def _explain(error: httpx2.HTTPError) -> str:

@@ -20,7 +20,7 @@ import trio
 
 from relay.config.units import Network
 from relay.errors import OutgateError, StartError
-from relay.net.body import read_body
+from relay.net.answer import open_answer, read_body
 from relay.net.resolver import NameNotFound, NameUnavailable, Resolver
 from relay.net.tls import make_client_context
 
@@ -162,15 +162,11 @@ async def _get(client: httpx2.AsyncClient, url: httpx2.URL, address: str) -> byt
         headers=_HEADERS | {"Host": url.netloc.decode("ascii")},
         extensions={"sni_hostname": url.host},
     )
-    response = await client.send(request, stream=True)
-    try:
+    async with open_answer(client, request) as response:
         if response.status_code != 200:
             what = "a redirection, which is not followed: " if response.is_redirect else ""
             raise RangesUnusable(f"{url} answered with {what}{response.status_code}")
         return await read_body(response, MAX_OCTETS)
-    finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-            await response.aclose()
 
 
 def _explain(error: httpx2.HTTPError) -> str:
