@@ -19,10 +19,13 @@ $(STAMP): pyproject.toml
 demo: install
 	@$(BIN)/outgate demo
 
-# First what needs no machine of its own, on all cores; then what starts whole processes, one by one.
+# Each of hundreds of processes would compile our modules again, where the environment says so.
+test: export PYTHONDONTWRITEBYTECODE =
+# All on all cores, a file's tests on one; in our order (tests/conftest.py: who takes long begins), not
+# xdist's. Then what measures time, one by one; only its files are read.
 test: install
-	$(BIN)/python -m pytest tests -m "not heavy and not slow" -n auto --dist loadfile
-	$(BIN)/python -m pytest tests -m "slow and not heavy"
+	$(BIN)/python -m pytest tests -m "not heavy and not alone" -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $$(grep -rl --include='test_*.py' 'mark\.alone' tests) -m "alone and not heavy"
 
 # What `test` leaves out: thousands of connections, bombs, every ending, kills; six minutes.
 attack: install

@@ -24,6 +24,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that those which fill up the cores at the end are short."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def shared_server() -> Iterator[Server | Cluster]:
     """With OUTGATE_STORE_TOPOLOGY=cluster a Cluster: tests/relay/store passes on it, too.

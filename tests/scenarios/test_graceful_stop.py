@@ -114,6 +114,7 @@ async def test_first_signal_finishes_what_was_begun(held: Held) -> None:
     assert sorted(held.inbox.arrived.values()) == [1] * (2 * BEGUN)
 
 
+@pytest.mark.alone
 async def test_second_signal_leaves_at_once(held: Held) -> None:
     held.process.send_signal(signal.SIGTERM)
     wait_until(lambda: held.count_claims() == BEGUN, "the others are given back")

@@ -55,6 +55,7 @@ def find_admin(gateway: Gateway) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_it_begins_without_a_store_and_ends_when_told() -> None:
     with Desk("unix:///nowhere/sock") as desk, call(desk.port) as client:
         assert client.get("/healthz").json() == {"ok": True}

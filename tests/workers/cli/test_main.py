@@ -49,6 +49,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_help_does_not_wait_for_what_it_does_not_need() -> None:
     # The best of five: the machine that runs the tests has other things to do.
     times = []
