@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import h11
 import trio
 
-from relay.errors import PeerClosed
+from relay.errors import PeerClosed, flatten
 from relay.net.stream import Stream
 
 _log = logging.getLogger("outgate.admin")
@@ -43,6 +43,10 @@ class Refused(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
+
+
+class Gone(ConnectionResetError):
+    """The client is not there any more, or does not take what is sent to it. No fault of ours."""
 
 
 class Connection:
@@ -138,10 +142,10 @@ class Connection:
         exchange = Exchange(self, body, is_head=is_head)
         try:
             await self._application(scope, exchange.receive, exchange.send)
-        except OSError:
-            raise
-        except Exception:
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+        except Exception as error:
+            if all(isinstance(one, Gone) for one in flatten(error)):
+                raise PeerClosed("connection lost: before the end of an answer") from error
+            _tell_failure(scope, error)
         if not exchange.has_begun:
             await self._refuse(500)
 
@@ -164,7 +168,7 @@ class Connection:
         return self._http.send(h11.Response(status_code=status, headers=headers)) or b""
 
     async def write(self, octets: bytes, *, head: bytes, more: bool) -> None:
-        """Send a piece of an answer. Raises ConnectionResetError when the client has gone."""
+        """Send a piece of an answer. Raises Gone."""
         parts = [head]
         if octets:
             parts.append(self._http.send(h11.Data(data=octets)) or b"")
@@ -173,7 +177,7 @@ class Connection:
         try:
             await self._send(b"".join(parts))
         except (PeerClosed, trio.TooSlowError) as error:
-            raise ConnectionResetError(str(error)) from error
+            raise Gone(str(error)) from error
 
     async def _send(self, octets: bytes | None) -> None:
         with trio.fail_after(_SEND_TIME):
@@ -191,6 +195,17 @@ class Connection:
                 return
             self._http.receive_data(octets)
             ahead += len(octets)
+
+
+def _tell_failure(scope: Message, error: Exception) -> None:
+    """Log what a handler has left to us: who asked has heard no more than that it went wrong.
+
+    The path is shown as it came, with its escapes: it cannot begin a line of its own.
+    """
+    method, path = scope["method"], scope["raw_path"].decode("ascii", "replace")
+    # An error of the system's says what it is about; of another we want to know where it was.
+    where = None if isinstance(error, OSError) else error
+    _log.error("%s %s failed: %s: %s", method, path, type(error).__name__, error, exc_info=where)
 
 
 def _tell_date() -> bytes:
@@ -218,7 +233,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer. Raises ConnectionResetError when the client has gone."""
+        """Send a part of the answer. Raises Gone."""
         if message["type"] == "http.response.start":
             self._head = self._connection.begin(message["status"], list(message.get("headers", [])))
             self.has_begun = True

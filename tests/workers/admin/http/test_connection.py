@@ -39,8 +39,14 @@ class Echo:
         self.scopes.append(scope)
         self.begun.set()
         body = (await receive())["body"]
-        if scope["path"] == "/bug":
+        if scope["path"].startswith("/bug"):
             raise RuntimeError("a bug")
+        if scope["path"] == "/denied":
+            raise PermissionError(13, "Permission denied", "/etc/secret")
+        if scope["path"] == "/both":
+            raise ExceptionGroup(
+                "", [ConnectionResetError("not the client's"), OSError(28, "full")]
+            )
         if scope["path"] == "/wait":
             await self.leave.wait()
         if scope["path"] == "/gone":
@@ -50,7 +56,10 @@ class Echo:
         content = b"x" * BIG if scope["path"] == "/big" else scope["path"].encode() + body
         headers = [(b"content-length", b"%d" % len(content))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        await send({"type": "http.response.body", "body": content[:-1], "more_body": True})
+        if scope["path"] == "/half":
+            raise OSError(5, "Input/output error")
+        await send({"type": "http.response.body", "body": content[-1:]})
 
 
 @asynccontextmanager
@@ -169,11 +178,42 @@ async def test_a_head_answer_has_no_body() -> None:
     assert b"content-length: 4" in said.lower()
 
 
-async def test_a_bug_is_no_end_of_the_server() -> None:
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (b"/bug", "/bug failed: RuntimeError: a bug"),
+        (
+            b"/denied",
+            "/denied failed: PermissionError: [Errno 13] Permission denied: '/etc/secret'",
+        ),
+        (b"/both", "/both failed: ExceptionGroup:"),
+        (b"/bug%0a2026%20all%20is%20well", "/bug%0a2026%20all%20is%20well failed: RuntimeError"),
+    ],
+)
+async def test_what_goes_wrong_is_logged_and_no_end_of_the_server(
+    path: bytes, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serve() as (_, port, _):
-        assert (await talk(port, GET % b"/bug")).startswith(b"HTTP/1.1 500")
-        last = LAST
-        assert (await talk(port, last)).endswith(b"/b")
+        said = await talk(port, GET % path)
+        assert said.startswith(b"HTTP/1.1 500")
+        assert said.endswith(b"\r\n\r\n")  # no word about what it was
+        (record,) = caplog.records
+        assert (record.levelname, record.name) == ("ERROR", "outgate.admin")
+        assert record.getMessage().startswith(f"GET {told}")
+        assert "\n" not in record.getMessage()
+        assert (await talk(port, LAST)).endswith(b"/b")
+
+
+async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serve() as (_, port, _):
+        said = await talk(port, GET % b"/half")
+        assert said.startswith(b"HTTP/1.1 200")
+        assert said.endswith(b"\r\n\r\n/hal")
+    assert [one.getMessage() for one in caplog.records] == [
+        "GET /half failed: OSError: [Errno 5] Input/output error"
+    ]
 
 
 async def test_more_than_may_be_here_are_turned_away() -> None:
@@ -226,12 +266,15 @@ async def test_who_says_nothing_more_is_let_go(
     assert not echo.scopes
 
 
-async def test_who_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_does_not_read_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, "_SEND_TIME", 0.3)
     async with serve(most=1) as (_, port, _):
         with socket.create_connection(("127.0.0.1", port)) as deaf:
             deaf.sendall(GET % b"/big")
             await wait_served(port)
+    assert not caplog.records  # no fault of ours
 
 
 async def test_the_end_waits_for_what_has_begun_and_for_nothing_else() -> None:

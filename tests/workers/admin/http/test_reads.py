@@ -250,6 +250,25 @@ async def test_ready_when_a_source_is_alive(visit: Visit, store: Store) -> None:
     assert answer.status_code == 200
 
 
+async def test_an_error_of_the_system_is_logged_and_not_shown(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def read(_: object) -> None:
+        raise OSError(24, "Too many open files", "/secret/place")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(visit.office.snapshot), "read", read)
+        answer = await visit.client.get("/api/v1/status?secret=1")
+    assert answer.status_code == 500
+    assert "files" not in answer.text
+    assert "secret" not in answer.text
+    told = [one.getMessage() for one in caplog.records if one.name == "outgate.admin"]
+    assert told == [
+        "GET /api/v1/status failed: OSError: [Errno 24] Too many open files: '/secret/place'"
+    ]
+    assert (await visit.client.get("/api/v1/status")).status_code == 200
+
+
 async def test_not_ready_with_a_store_that_forgets(
     visit: Visit, store: Store, server: Server
 ) -> None:
