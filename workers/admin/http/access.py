@@ -7,6 +7,8 @@ connection there may look. A browser on this host can, too, whatever page it sho
 - who wants to change something sends the field ``X-Outgate: 1``, which no form of another site can
   send, and no script without leave (CORS), which we give nobody. Also who shows the token as a cookie:
   the browser sends that by itself.
+
+Probes are answered to anybody; why something is not ready they tell only to who may see the rest.
 """
 
 import ipaddress
@@ -20,9 +22,8 @@ from workers.admin.http.tokens import Tokens
 
 COOKIE = "outgate_token"
 WHO = "outgate.who"  # in the scope: the name of the token that somebody has shown, or ""
-_PROBES = frozenset(
-    ("/healthz", "/readyz")
-)  # asked by address, by programs; they tell nothing else
+SEES = "outgate.sees"  # in the scope: whether he may see what is behind the door
+_PROBES = frozenset(("/healthz", "/readyz"))  # asked by address, by programs
 _OPEN = frozenset(("/", "/login", "/logout"))  # the page that asks for the token
 _SAFE = frozenset(("GET", "HEAD"))
 
@@ -37,12 +38,15 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer why not."""
         request = Request(scope)
-        if wait := self._find_wait(request):
+        wait = self._find_wait(request)
+        if wait and self._is_shut(request):
             answer = refuse(429, f"too many wrong tokens from this address: wait {wait} s")
             answer.headers["Retry-After"] = str(wait)
             await answer(scope, receive, send)
             return
-        scope[WHO] = self._find_who(request)
+        # Who has to wait has no token for now: else an open path would say which one is right.
+        scope[WHO] = "" if wait else self._find_who(request)
+        scope[SEES] = bool(scope[WHO]) if self._tokens.needed else _comes_here(request)
         status, text = self._check(request, scope[WHO])
         if not text:
             await self._application(scope, receive, send)
@@ -59,7 +63,7 @@ class Access:
         ]  # what routing goes by: url.path is made with the Host field, too
         if path in _PROBES:
             return 200, ""
-        if not self._tokens.needed and not _is_here(request.headers.get("host", "")):
+        if not self._tokens.needed and not _comes_here(request):
             return 403, (
                 "the Host field names another host: use http://127.0.0.1 or http://localhost, "
                 "or set admin.token_file"
@@ -76,15 +80,15 @@ class Access:
         return 200, ""
 
     def _find_wait(self, request: Request) -> int:
-        """Return for how many seconds whoever shows a token from there has to wait.
-
-        The page is there all the same, and so are probes: they tell nothing.
-        """
-        path = request.scope["path"]
-        is_shut = path not in _PROBES and path != "/" and not path.startswith("/static/")
-        if not self._tokens.needed or not is_shut:
+        """Return for how many seconds whoever shows a token from there has to wait."""
+        if not self._tokens.needed:
             return 0
         return self._tokens.brake.find_wait(find_client(request))
+
+    def _is_shut(self, request: Request) -> bool:
+        """Tell what is not there meanwhile: all but the page and probes, which ask for no token."""
+        path = request.scope["path"]
+        return path not in _PROBES and path != "/" and not path.startswith("/static/")
 
     def _find_who(self, request: Request) -> str:
         if not self._tokens.needed:
@@ -110,10 +114,10 @@ def _shows_token(request: Request) -> bool:
     return bears and bool(request.scope[WHO])
 
 
-def _is_here(host: str) -> bool:
-    """Tell whether a Host field names loopback, by address or as localhost."""
+def _comes_here(request: Request) -> bool:
+    """Tell whether the Host field names loopback, by address or as localhost."""
     try:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

@@ -158,7 +158,8 @@ class Health(Struct):
 
 
 class Readiness(Struct):
-    """Whether mail can be taken and sent; ``why`` not."""
+    """Whether mail can be taken and sent; ``why`` not. Who shows no token where one is needed is told
+    a Health instead."""
 
     ready: bool
     why: list[str]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from relay import __version__
-from workers.admin.http.answers import Problem
+from workers.admin.http.answers import Health, Problem
 from workers.admin.http.routes import Route
 
 _REFERENCES = "#/components/schemas/{name}"
@@ -79,10 +79,14 @@ def _describe(
             },
         },
     }
-    if route.path == "/readyz":
-        told["responses"]["503"]["content"] = told["responses"]["200"]["content"]
     if route.is_open:
         told["security"] = []
+    if route.path == "/readyz":
+        # Ready or not, it says so; who shows a token hears why.
+        either = {"anyOf": [schema, _find(Health, schemas)]}
+        for status in ("200", "503"):
+            told["responses"][status]["content"] = {kind: {"schema": either}}
+        told["security"] = [{"token": []}, {}]
     if route.method == "POST":
         told["parameters"].append(_HEADER)
     if route.body is not None:

@@ -18,6 +18,7 @@ from relay.store.durability import find_weaknesses
 from relay.store.gateview import GateView
 from relay.store.suspension import Suspensions
 from workers.admin.http import answers
+from workers.admin.http.access import SEES
 from workers.admin.http.answers import WINDOWS, Json, Wrong
 from workers.admin.metrics import CONTENT_TYPE
 from workers.admin.office import Office, Read
@@ -63,10 +64,11 @@ class Reads:
         """The process lives and answers."""
         return Json(answers.Health(ok=True))
 
-    async def readyz(self, _: Request) -> Response:
-        """Store durable, certificates valid, a source alive."""
+    async def readyz(self, request: Request) -> Response:
+        """Store durable, certificates valid, a source alive; why not, for who may see the rest."""
         why = await self._office.memo.get("ready", self._find_unready)
-        return Json(answers.Readiness(not why, why), 503 if why else 200)
+        told = answers.Readiness(not why, why) if request.scope[SEES] else answers.Health(not why)
+        return Json(told, 503 if why else 200)
 
     async def _find_unready(self) -> list[str]:
         now = dt.datetime.now(dt.UTC)

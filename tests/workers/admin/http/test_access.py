@@ -2,6 +2,7 @@
 
 import pytest
 
+from relay.store.queue import Store
 from tests.kit.office import HERE, Visit
 from tests.workers.admin.http.conftest import TOKEN
 
@@ -36,6 +37,13 @@ async def test_a_foreign_name_is_turned_away(visit: Visit, host: str, path: str)
 async def test_probes_come_by_any_name(visit: Visit) -> None:
     answer = await visit.client.get("/healthz", headers={"Host": "pod.example"})
     assert answer.status_code == 200
+
+
+async def test_a_foreign_name_does_not_hear_why_it_is_not_ready(visit: Visit) -> None:
+    """Probes of a pod come by its name; and a browser by one that somebody has pointed here."""
+    answer = await visit.client.get("/readyz", headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.json()) == (503, {"ok": False})
+    assert (await visit.client.get("/readyz")).json()["why"]
 
 
 @pytest.mark.parametrize("name", ["suspend", "resume", "retry", "hold", "bounce"])
@@ -101,6 +109,25 @@ async def test_a_token_changes_things_without_more_ado(guarded: Visit) -> None:
     ).status_code == 401
     answer = await guarded.client.post("/api/v1/suspend", json=PAUSE, headers=BEARER)
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("shown", [{}, {"Authorization": f"Bearer {TOKEN}x"}, HERE])
+async def test_why_it_is_not_ready_is_told_with_a_token_only(
+    guarded: Visit, shown: dict[str, str]
+) -> None:
+    answer = await guarded.client.get("/readyz", headers=shown)
+    assert (answer.status_code, answer.json()) == (503, {"ok": False})
+    for headers in (BEARER, COOKIE):
+        answer = await guarded.client.get("/readyz", headers=headers)
+        assert answer.status_code == 503
+        assert answer.json()["why"] == ["no source is alive: start a worker"]
+
+
+async def test_ready_is_told_without_a_token(guarded: Visit, store: Store) -> None:
+    now = int((await store.link.call("TIME"))[0]) * 1000
+    await store.link.call("ZADD", "{og0}:present", now, "source:a")
+    answer = await guarded.client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"ok": True})
 
 
 async def test_a_cookie_looks_but_changes_nothing_by_itself(guarded: Visit) -> None:

@@ -87,12 +87,22 @@ async def test_the_service_answers_429(guarded: Visit) -> None:
     assert answer.status_code == 429
     assert (await guarded.client.get("/healthz")).status_code == 200
     assert (await guarded.client.get("/")).status_code == 200
+    # A probe says nothing of a token: right and wrong ones are the same to it.
+    answer = await guarded.client.get("/readyz", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert (answer.status_code, answer.json()) == (503, {"ok": False})
     # Others are not held up.
     transport = httpx2.AsyncHTTPTransport(local_address="127.0.0.2")
     url = f"http://127.0.0.1:{guarded.port}"
     async with httpx2.AsyncClient(base_url=url, transport=transport, timeout=30) as other:
         answer = await other.get(STATUS, headers={"Authorization": f"Bearer {TOKEN}"})
         assert answer.status_code == 200
+
+
+async def test_guessing_at_a_probe_counts(guarded: Visit) -> None:
+    for number in range(10):
+        headers = {"Authorization": f"Bearer wrong{number}"}
+        await guarded.client.get("/readyz", headers=headers)
+    assert (await show(guarded, TOKEN)).status_code == 429
 
 
 async def test_the_form_counts(guarded: Visit) -> None:

@@ -63,6 +63,16 @@ async def test_what_is_not_described_is_not_there(
     assert mounted - set(description["paths"]) == {"/api/v1/openapi.json", "/", "/static"}
 
 
+async def test_whether_it_is_ready_is_told_with_and_without_reasons(
+    description: dict[str, Any],
+) -> None:
+    told = description["paths"]["/readyz"]["get"]
+    assert told["security"] == [{"token": []}, {}]
+    for status in ("200", "503"):
+        shapes = told["responses"][status]["content"]["application/json"]["schema"]["anyOf"]
+        assert [one["$ref"].rpartition("/")[2] for one in shapes] == ["Readiness", "Health"]
+
+
 async def test_parameters_and_bodies_are_described(description: dict[str, Any]) -> None:
     queues = description["paths"]["/api/v1/queues"]["get"]["parameters"]
     assert {one["name"] for one in queues} == {"tenant", "domain", "site", "limit", "after"}
