@@ -219,8 +219,11 @@ class Lane:
 
         Returns False when this session task is one too many.
         """
+        peer = None
         try:
-            peer = await self._open(claim)
+            with trio.CancelScope() as opening:
+                self._berth.guard(connection, opening.cancel)
+                peer = await self._open(claim)
         except SourceUnusable as error:
             self._desk.set_aside(self.source, error)
             self._hand_back([claim], 0.0)
@@ -234,6 +237,10 @@ class Lane:
         except Exception:
             await self._excuse(claim)
             return True
+        if peer is None:  # the lease has lapsed meanwhile: nothing was said of the message
+            self._waiting.appendleft(claim)
+            return True
+        self._berth.guard(connection, peer.drop)
         self._connected += 1
         self._failures = 0
         self._berth.recover()
@@ -256,7 +263,7 @@ class Lane:
         return (
             peer.is_open
             and peer.sent < self.path.messages_per_connection
-            and connection not in self._berth.lost
+            and not self._berth.has_lost(connection)
         )
 
     def _respect_ceiling(self, claim: Claim, error: HostFailed) -> None:
@@ -272,6 +279,9 @@ class Lane:
 
     async def _carry(self, claim: Claim, peer: Peer) -> bool:
         """Send one message and end its claim; False when the session is over."""
+        if peer.is_unwanted:  # since it was idle
+            self._waiting.appendleft(claim)
+            return False
         try:
             verdict, attempt = await self._deliver(claim, peer)
             if verdict.stale and peer.sent > 1:

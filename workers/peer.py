@@ -100,6 +100,8 @@ class Peer:
         self.proof = NOTHING
         self._scope = trio.CancelScope()
         self._dot_left = False  # the content of this message, to its end, is on its way
+        self._once = False  # ... has an open attempt, and is not to be tried twice
+        self.is_unwanted = False  # drop: nothing more is begun
         self.host = host
         self.sent = 0  # transactions so far
 
@@ -116,7 +118,7 @@ class Peer:
     @property
     def is_open(self) -> bool:
         """True while another message may be begun."""
-        return self._smtp.can_begin
+        return self._smtp.can_begin and not self.is_unwanted
 
     @property
     def _is_unknown(self) -> bool:
@@ -226,10 +228,10 @@ class Peer:
         those who would lose or hold the message for it if we died in between.
 
         Never raises for what the peer does. Raises ClaimLost; StoreUnavailable when the message
-        could not be read (nothing was sent then).
+        could not be read, or ``drop`` cut it off (its end was not sent then).
         """
         self._scope = trio.CancelScope()
-        self._dot_left = False
+        self._dot_left = self._once = False
         self.sent += 1
         reason = ""
         try:
@@ -245,8 +247,18 @@ class Peer:
         except (ClaimLost, StoreUnavailable, StoreError):
             self._smtp.abandon("")
             raise
-        unknown = self._is_unknown
-        return _judge(self._smtp.abandon(reason), unknown=unknown, site=self._site)
+        finally:
+            unknown = self._is_unknown
+            self._dot_left = self._once = False
+            if self.is_unwanted:  # what ``drop`` has left to us
+                self._stream.close()
+        results = self._smtp.abandon(reason)
+        if self.is_unwanted and not unknown:
+            # Neither the host's doing nor the message's: no attempt.
+            raise StoreUnavailable(
+                "the store has not confirmed the lease of the connection in time", executed=False
+            )
+        return _judge(results, unknown=unknown, site=self._site)
 
     async def _transact(
         self, claim: Claim, store: Store, attempt: bytes, *, early: bool
@@ -279,6 +291,7 @@ class Peer:
                 raise StoreError(f"part {part} of the message is not in the store any more")
             part += 1
             if part == chunks:  # the final dot goes with it
+                self._once = recorded is None
                 recorded = recorded or store.record_attempt(claim, attempt)
                 self._scope.deadline = math.inf
                 if not await recorded.wait():
@@ -299,6 +312,16 @@ class Peer:
         except (NetworkError, RemoteProtocolError, LocalProtocolError):
             pass  # it was over anyway
         finally:
+            self._stream.close()
+
+    def drop(self) -> None:
+        """Close as soon as that costs no message: our lease of the connection may be another's.
+
+        Mostly now; after its answer where a message may be taken already, or is to be counted as
+        taken (berth.py has the table). From another task: whoever waits here finds it closed.
+        """
+        self.is_unwanted = True
+        if not self._is_unknown and not self._once:
             self._stream.close()
 
     def close(self) -> None:

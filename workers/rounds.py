@@ -2,6 +2,7 @@
 
 announce        signs of life: of us, our sources and pools
 renew           ... of what we hold, and of our connections
+close_lapsed    those whose leases the store does not confirm (berth.py)
 promote         what is due becomes ready
 reclaim         what dead workers held
 forward         deliveries on their way between shards
@@ -11,12 +12,15 @@ All workers do the same; each finds done what another has done. Nothing depends 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
 import trio
 
 from relay.errors import StoreError, StoreUnavailable
+from relay.model import Claim
 from relay.store.keys import SHARDS, read_lane
 from workers.berth import Berth
 from workers.desk import ANNOUNCE, Desk
@@ -27,6 +31,9 @@ _log = logging.getLogger("outgate.worker")
 
 _PROMOTE = 1.0  # what others have deferred may be due before we know, s
 _FORWARD = 10.0
+# A sign of life that was not answered is given again after this long: leases should not end because
+# the store was back between two rounds. s
+_RENEW_AGAIN = 1.0
 
 
 class Keeper(Protocol):
@@ -68,6 +75,7 @@ class Rounds:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._announce)
             nursery.start_soon(self._renew)
+            nursery.start_soon(self._close_lapsed)
             nursery.start_soon(self._every, self._settings.claim / 2, self._reclaim)
             nursery.start_soon(self._every, _FORWARD, self._forward)
 
@@ -96,20 +104,50 @@ class Rounds:
                 _log.warning("%s; trying again", error)
 
     async def _renew(self) -> None:
-        """A sign of life for what we hold."""
+        """A sign of life for what we hold, and for our connections."""
+        pause = self._settings.claim / 3
+        wait = pause
         while True:
-            await trio.sleep(self._settings.claim / 3)
-            try:
-                await self._desk.store.renew([held.claim for held in self._keeper.held.values()])
-                await self._renew_slots()
-            except (StoreUnavailable, StoreError) as error:
-                _log.warning("cannot renew claims: %s", error)
+            await trio.sleep(wait)
+            troubles = await _try_all(self._list_renewals())
+            for trouble in troubles[:1]:  # mostly the same one for all
+                _log.warning("cannot renew claims and leases: %s", trouble)
+            wait = min(pause, _RENEW_AGAIN) if troubles else pause
 
-    async def _renew_slots(self) -> None:
-        for (source, site), berth in list(self._keeper.berths.items()):
-            if berth.connections:
-                pairs = [(source, connection) for connection in berth.connections]
-                berth.lost.update(await self._desk.gates.renew_slots(site, pairs))
+    def _list_renewals(self) -> list[Callable[[], Awaitable[None]]]:
+        """Return what there is to renew, shard by shard and site by site.
+
+        They travel together. Each is a call of its own: in a Cluster one master may be away, and what
+        the others have must not lapse for it.
+        """
+        shards: dict[int, list[Claim]] = {}
+        for held in self._keeper.held.values():
+            shards.setdefault(held.claim.shard, []).append(held.claim)
+        berths = [berth for berth in self._keeper.berths.values() if berth.connections]
+        return [
+            *(partial(self._desk.store.renew, claims) for claims in shards.values()),
+            *(berth.renew for berth in berths),
+        ]
+
+    async def _close_lapsed(self) -> None:
+        """Close connections that others may have instead: the store has not heard of us for too long.
+
+        A task of its own: renewing may hang with the store for just as long.
+        """
+        lease = self._settings.claim
+        while True:
+            berths = list(self._keeper.berths.values())
+            found = [berth.close_lapsed(lease) for berth in berths]
+            for berth, (count, _) in zip(berths, found, strict=True):
+                if count:
+                    _log.warning(
+                        "%s at %s: %d leases of connections were not confirmed in time; what can be "
+                        "closed is closed",
+                        berth.source, berth.terms.name, count,
+                    )  # fmt: skip
+            due = min((due for _, due in found), default=math.inf)
+            # Those that are opened meanwhile have longer than that.
+            await trio.sleep_until(min(due, trio.current_time() + lease / 4))
 
     async def promote(self) -> None:
         """Let what is due go, when it is. Until cancelled."""
@@ -178,3 +216,19 @@ class Rounds:
     async def _forward(self, shard: int) -> None:
         for delivery in await self._desk.store.read_outbox(shard):
             await self._desk.store.forward(delivery)
+
+
+async def _try_all(roles: Iterable[Callable[[], Awaitable[None]]]) -> list[str]:
+    """Do all of it at the same time; return what the store had against it."""
+    troubles: list[str] = []
+
+    async def try_one(role: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await role()
+        except (StoreUnavailable, StoreError) as error:
+            troubles.append(str(error))
+
+    async with trio.open_nursery() as nursery:
+        for role in roles:
+            nursery.start_soon(try_one, role)
+    return troubles
