@@ -4,15 +4,11 @@ With ``store.replicas`` nothing may be lost when a master dies, or hangs and com
 believed then. Without it something can be; the test measures it, see relay/store/DESIGN.md.
 """
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.kit.audit import assert_sound
-from tests.kit.failover import change_under_load, find_lost, make_gateway
-from tests.kit.inbox import Inbox
-from tests.kit.promises import check_promises
+from tests.kit.failover import change_under_load, lose_nothing
 from tests.kit.sentinel import SERVICE, Watched, open_watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.heavy]
@@ -22,12 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.heavy]
 def watched() -> Iterator[Watched]:
     with open_watched() as watched:
         yield watched
-
-
-@pytest.fixture
-def inbox() -> Iterator[Inbox]:
-    with Inbox(pause=lambda: time.sleep(0.01)) as inbox:
-        yield inbox
 
 
 def kill(watched: Watched) -> None:
@@ -68,34 +58,25 @@ def ask_roughly(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("change", [kill, hang, ask])
-def test_nothing_acknowledged_is_lost(
-    watched: Watched, inbox: Inbox, change: Callable[[Watched], None]
-) -> None:
-    with make_gateway(watched.url, inbox, replicas=1) as gateway:
-        load, ledger, longest = change_under_load(gateway, inbox, lambda: change(watched))
-        said = gateway.read_output()
-    assert ledger.is_closed, (ledger, said)
-    with watched.find_master().client() as client:
-        assert_sound(client, leftover=True)
-        kept = check_promises(client, [load], inbox.arrived, ledger)
-    assert kept.promised > 40
-    print(f"{change.__name__}: {kept}; mail flowed again after {longest:.1f} s")  # noqa: T201
+def test_nothing_acknowledged_is_lost(watched: Watched, change: Callable[[Watched], None]) -> None:
+    how = lose_nothing(watched.url, lambda: change(watched), lambda: watched.find_master().client())
+    print(f"{change.__name__}: {how}")  # noqa: T201
 
 
 @pytest.mark.parametrize("change", [kill, hang, ask_roughly])
 def test_without_replicas_the_store_is_whole_though_it_may_have_forgotten(
-    watched: Watched, inbox: Inbox, change: Callable[[Watched], None]
+    watched: Watched, change: Callable[[Watched], None]
 ) -> None:
-    with make_gateway(watched.url, inbox, replicas=0) as gateway:
-        load, ledger, longest = change_under_load(gateway, inbox, lambda: change(watched))
-        said = gateway.read_output()
-    assert ledger.is_closed, (ledger, said)
-    with watched.find_master().client() as client:
-        assert_sound(client, leftover=True)
-    lost = find_lost(load, inbox)
-    twice = sum(count - 1 for count in inbox.arrived.values())
-    print(  # noqa: T201
-        f"{change.__name__}: {len(lost)} of {len(load.accepted)} messages lost, {twice} twice, "
-        f"mail flowed again after {longest:.1f} s"
+    passage = change_under_load(
+        watched.url,
+        lambda: change(watched),
+        lambda: watched.find_master().client(),
+        replicas=0,
     )
-    assert len(lost) < len(load.accepted) // 2
+    lost, accepted = passage.find_lost(), len(passage.load.accepted)
+    twice = sum(count - 1 for count in passage.arrived.values())
+    print(  # noqa: T201
+        f"{change.__name__}: {len(lost)} of {accepted} messages lost, {twice} twice, "
+        f"mail flowed again after {passage.longest:.1f} s"
+    )
+    assert len(lost) < accepted // 2
