@@ -19,7 +19,7 @@ _MIB = 1 << 20
 
 
 async def check_store(config: Config, link: Link) -> Sequence[Finding]:
-    """Check reach, durability and memory ("store"), and the clock ("clock")."""
+    """Check reach, durability, memory and listeners ("store"), and the clock ("clock")."""
     place = hide_secrets(link.url)
     try:
         begun = time.time()
@@ -34,6 +34,7 @@ async def check_store(config: Config, link: Link) -> Sequence[Finding]:
         *(await _check_durability(config, link, place)),
         *(await _check_replication(config, link, place)),
         *(await _check_memory(config, link, place)),
+        *(await _check_listeners(link, place)),
         _check_clock(clock, begun, ended, place),
     ]
 
@@ -86,6 +87,35 @@ def _judge_memory(config: Config, used: int, most: int, place: str) -> Iterator[
         yield Finding("store", place, "warning", text, advice)
     else:
         yield Finding("store", place, "ok", text)
+
+
+async def _check_listeners(link: Link, place: str) -> Sequence[Finding]:
+    """Events that a listener does not take wait in the store's memory, where mail is.
+
+    A limit cuts off who is too slow. That costs nothing: it comes back by itself, and tells that something
+    was missed (workers/admin/hearing.py). So any limit will do, and none is what there is to say.
+    """
+    try:
+        asked = await link.call_each("CONFIG", "GET", "client-output-buffer-limit")
+    except (StoreUnavailable, StoreError):
+        return []  # who shows no settings has been told of by its durability
+    text = (
+        "no limit for what waits for a listener: one that hangs (`outgate tail`, the admin service) "
+        "takes the memory that mail needs"
+    )
+    advice = 'CONFIG SET client-output-buffer-limit "pubsub 32mb 8mb 60", and in its configuration'
+    return [
+        Finding("store", place, "warning", f"{name}: {text}" if name else text, advice)
+        for name, setting in asked
+        if setting and _is_boundless(setting[1].decode())
+    ]
+
+
+def _is_boundless(limits: str) -> bool:
+    """Tell whether "CLASS HARD SOFT SECONDS ..." has neither limit for pubsub: 0 is none."""
+    words = limits.split()
+    classes = dict(zip(words[::4], zip(words[1::4], words[2::4], strict=False), strict=False))
+    return classes.get("pubsub") == ("0", "0")
 
 
 def _check_clock(clock: float, begun: float, ended: float, place: str) -> Finding:

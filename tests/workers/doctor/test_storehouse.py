@@ -41,6 +41,31 @@ async def test_one_that_can_forget(tmp_path: Path, durability: str, level: str) 
     assert "appendfsync is 'everysec'" in first.text
 
 
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ("32mb 8mb 60", []),
+        ("1kb 0 0", []),
+        ("0 8mb 60", []),
+        ("0 0 0", ["warning"]),
+        ("0 0 60", ["warning"]),
+    ],
+)
+async def test_what_waits_for_listeners(
+    server: Server, link: Link, tmp_path: Path, limits: str, expected: list[str]
+) -> None:
+    await link.call("CONFIG", "SET", "maxmemory", "100mb")
+    await link.call("CONFIG", "SET", "client-output-buffer-limit", f"pubsub {limits}")
+    try:
+        found = await check_store(make_config(tmp_path), link)
+    finally:
+        await link.call("CONFIG", "SET", "client-output-buffer-limit", "pubsub 32mb 8mb 60")
+        await link.call("CONFIG", "SET", "maxmemory", "0")
+
+    assert [one.level for one in found[2:-1]] == expected
+    assert all("no limit" in one.text and "pubsub" in one.advice for one in found[2:-1])
+
+
 async def test_one_with_a_replica(tmp_path: Path) -> None:
     """What a fail-over can lose is said, and with both settings there is nothing to say."""
     with (
