@@ -23,7 +23,7 @@ HOSTILE = '<img src=x onerror="window.pwned=1">'
 GOOD, LATER, GONE = 30, 5, 3
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     if (obstacle := browsers.find_obstacle()) is not None:
         pytest.skip(obstacle)
@@ -53,7 +53,7 @@ class House:
         return _post(self.gateway, domain, count)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def house() -> Iterator[House]:
     if (obstacle := sink.find_obstacle()) is not None:
         pytest.skip(obstacle)
@@ -106,14 +106,14 @@ def wait_for_rest(gateway: Gateway, *, queued: int, seconds: float = 30) -> None
         time.sleep(0.2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cellar() -> Iterator[Server]:
     """A store of its own, empty, that may go away."""
     with open_server() as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def desk(cellar: Server) -> Iterator[Desk]:
     """An admin service where nothing has happened yet."""
     with Desk(cellar.url) as desk:
