@@ -13,22 +13,19 @@ from dataclasses import dataclass, field
 import msgspec
 import trio
 
-from relay.errors import NetworkError, PeerClosed, PeerSilent, TlsFailed
+from relay.errors import TlsFailed
 from relay.model import Envelope
-from relay.net.connect import connect
-from relay.net.stream import Stream
-from relay.smtp.client import ClientSession, Closed, Event, Finished, Ready, SendContent, TlsGo
-from relay.smtp.reply import RemoteProtocolError, Reply
+from relay.smtp.reply import Reply
 from relay.smtp.transaction import RecipientResult
 from workers.emulation.corpus import Corpus
 from workers.emulation.inbox import Copy
-from workers.exchange import next_event
+from workers.replay.line import Line, NotTaken, Target
 
 _MESSAGES_PER_CONNECTION = 40
-_PATIENCE = 120  # seconds for one answer; RFC 5321 §4.5.3.2 allows more, a demo does not
+_PATIENCE = 120.0  # seconds for one message; RFC 5321 §4.5.3.2 allows more, a demo does not
 _TRIES = 60  # for one message, a pause apart: the gateway may be full, or starting again
 _PAUSE = 1.0
-_PIECE = 256 * 1024
+_EHLO = b"mail.acme.test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,10 @@ class Sender:
                 nursery.start_soon(self._work, numbers)
 
     async def _work(self, numbers: Iterator[int]) -> None:
-        line = _Line(self)
+        target = Target(
+            "127.0.0.1", self.port, self.hostname, "127.0.0.1", _EHLO, "verify", self.context
+        )
+        line = Line(target, _MESSAGES_PER_CONNECTION, patience=_PATIENCE)
         try:
             for number in numbers:
                 if self.rate:
@@ -78,7 +78,7 @@ class Sender:
         finally:
             line.drop()
 
-    async def _insist(self, line: "_Line", number: int, envelope: Envelope, content: bytes) -> None:
+    async def _insist(self, line: Line, number: int, envelope: Envelope, content: bytes) -> None:
         """Send one message until every recipient has an answer that is not "later"."""
         answer = ""  # the last one that was not yes
         for _ in range(_TRIES):
@@ -98,12 +98,18 @@ class Sender:
             self.refused[answer] += 1
 
     async def _try(
-        self, line: "_Line", envelope: Envelope, content: bytes
+        self, line: Line, envelope: Envelope, content: bytes
     ) -> tuple[RecipientResult, ...]:
-        results, is_known = await line.send(envelope, content)
-        if not is_known:
+        try:
+            answer = await line.send(envelope, content)
+        except NotTaken as error:
+            # A gateway with a wrong certificate will not get a right one.
+            if isinstance(error.__cause__, TlsFailed):
+                raise TlsFailed(str(error)) from error
+            return _make_later(envelope, str(error))
+        if answer.unknown:
             self.unanswered |= {(envelope.sender, r.address) for r in envelope.recipients}
-        return results
+        return answer.results
 
     def _note(
         self,
@@ -118,99 +124,6 @@ class Sender:
         # "2.0.0 <id>": the gateway's promise names the message.
         self.sent.append(Sent(number, final.text.rpartition(" ")[2], sender, taken, digest))
         self.accepted += len(taken)
-
-
-class _Line:
-    """One sender's connection to the gateway; made again whenever it is needed and not there."""
-
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-        self._stream: Stream | None = None
-        self._session = ClientSession(b"mail.acme.test")
-        self._messages = 0
-
-    async def send(
-        self, envelope: Envelope, content: bytes
-    ) -> tuple[tuple[RecipientResult, ...], bool]:
-        """Send a message; return its results, and whether they are known for certain.
-
-        Raises TlsFailed: a gateway with a wrong certificate will not get a right one.
-        """
-        try:
-            if self._messages >= _MESSAGES_PER_CONNECTION or not self._session.can_begin:
-                await self.hang_up()
-            if self._stream is None:
-                await self._open()
-            self._messages += 1
-            self._session.begin(envelope, len(content))
-            results = await self._transact(content)
-            return results, not self._session.content_sent
-        except TlsFailed:
-            raise
-        except (NetworkError, RemoteProtocolError) as error:
-            is_known = not self._session.content_sent
-            results = self._session.abandon(str(error))
-            self.drop()
-            return results or _make_later(envelope, str(error)), is_known
-
-    async def _transact(self, content: bytes) -> tuple[RecipientResult, ...]:
-        while True:
-            event = await self._next()
-            if isinstance(event, Finished):
-                return event.results
-            if isinstance(event, SendContent):
-                await self._send_content(content)
-            elif isinstance(event, Closed):
-                raise PeerClosed("the gateway closed the connection")
-
-    async def _send_content(self, content: bytes) -> None:
-        assert self._stream is not None
-        for start in range(0, len(content), _PIECE):
-            piece = content[start : start + _PIECE]
-            last = start + _PIECE >= len(content)
-            await self._stream.send(self._session.content(piece, last))
-
-    async def _open(self) -> None:
-        self._session = ClientSession(b"mail.acme.test")
-        self._messages = 0
-        self._stream = await connect("127.0.0.1", self._sender.port, source="127.0.0.1")
-        await self._expect(Ready)
-        if not self._session.capabilities.starttls:
-            raise TlsFailed("the gateway does not offer STARTTLS")
-        self._session.start_tls()
-        await self._expect(TlsGo)
-        await self._stream.start_tls(self._sender.context, server_hostname=self._sender.hostname)
-        self._session.tls_started()
-        await self._expect(Ready)
-
-    async def _expect(self, kind: type[Event]) -> None:
-        event = await self._next()
-        if not isinstance(event, kind):
-            raise PeerClosed(f"the gateway does not take mail now: {event}")
-
-    async def _next(self) -> Event:
-        assert self._stream is not None
-        with trio.move_on_after(_PATIENCE):
-            return await next_event(self._session, self._stream)
-        raise PeerSilent(f"no answer to {self._session.awaiting} in {_PATIENCE} s")
-
-    async def hang_up(self) -> None:
-        """Say QUIT, and close."""
-        if self._stream is None:
-            return
-        try:
-            self._session.quit()
-            await self._expect(Closed)
-        except (NetworkError, RemoteProtocolError):
-            pass  # it is over either way
-        finally:
-            self.drop()
-
-    def drop(self) -> None:
-        """Close without a word."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
 
 
 def _make_later(envelope: Envelope, reason: str) -> tuple[RecipientResult, ...]:

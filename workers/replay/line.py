@@ -7,6 +7,7 @@ from typing import Literal
 import trio
 
 from relay.errors import NetworkError, OutgateError, PeerClosed, TlsFailed
+from relay.model import Envelope
 from relay.net.connect import connect
 from relay.net.stream import Stream
 from relay.smtp.client import (
@@ -24,7 +25,6 @@ from relay.smtp.client import (
 )
 from relay.smtp.reply import Reply
 from workers.exchange import next_event
-from workers.replay.parcel import Parcel
 
 Tls = Literal["none", "opportunistic", "require", "verify"]
 
@@ -74,17 +74,21 @@ class Answer:
 class Line:
     """One connection at a time to one server. Belongs to one task."""
 
-    def __init__(self, target: Target, messages: int) -> None:
-        """``messages``: how many a connection carries before it is made anew."""
+    def __init__(self, target: Target, messages: int, *, patience: float = _PATIENCE) -> None:
+        """``messages``: how many a connection carries before it is made anew.
+
+        ``patience``: seconds for one message, beside those that its octets may take.
+        """
         self._target = target
         self._most = messages
+        self._patience = patience
         self._stream: Stream | None = None
         self._session = ClientSession(target.ehlo)
         self._sent = 0
         self._dot_at = 0.0
         self.protocol = ""  # what protects the present connection
 
-    async def send(self, parcel: Parcel) -> Answer:
+    async def send(self, envelope: Envelope, content: bytes) -> Answer:
         """Try to send a message. Raises NotTaken when there is no session to send it in."""
         opening = None
         if self._sent >= self._most or not self._session.can_begin:
@@ -97,17 +101,19 @@ class Line:
         self._sent += 1
         self._dot_at = 0.0
         try:
-            return await self._try(parcel, opening, began)
+            return await self._try(envelope, content, opening, began)
         except LocalProtocolError as error:  # an address that nobody can say
             text = f"5.1.3 {error}".encode()
             result = RecipientResult(Reply(553, (text,)), "MAIL", local=True)
-            return Answer((result,) * len(parcel.envelope.recipients), opening=opening)
+            return Answer((result,) * len(envelope.recipients), opening=opening)
 
-    async def _try(self, parcel: Parcel, opening: float | None, began: float) -> Answer:
+    async def _try(
+        self, envelope: Envelope, content: bytes, opening: float | None, began: float
+    ) -> Answer:
         reason = "the server took too long to answer"
         try:
-            with trio.move_on_after(_PATIENCE + len(parcel.content) / _SLOWEST):
-                results = await self._transact(parcel)
+            with trio.move_on_after(self._patience + len(content) / _SLOWEST):
+                results = await self._transact(envelope, content)
                 now = trio.current_time()
                 is_whole = bool(self._dot_at) and not results[0].local
                 dot = now - self._dot_at if is_whole else None
@@ -123,9 +129,8 @@ class Line:
         self.drop()
         return Answer(results, unknown, opening)
 
-    async def _transact(self, parcel: Parcel) -> tuple[RecipientResult, ...]:
-        content = parcel.content
-        self._session.begin(parcel.envelope, len(content), final_newline=content.endswith(b"\r\n"))
+    async def _transact(self, envelope: Envelope, content: bytes) -> tuple[RecipientResult, ...]:
+        self._session.begin(envelope, len(content), final_newline=content.endswith(b"\r\n"))
         at = 0
         while True:
             event = await self._next()

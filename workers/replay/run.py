@@ -210,7 +210,7 @@ class Run:
             tally.lag = max(tally.lag, trio.current_time() - parcel.due)
         parcel.tries += 1
         try:
-            answer = await line.send(parcel)
+            answer = await line.send(parcel.envelope, parcel.content)
         except NotTaken as error:
             if not self._was_open and error.reply is None:
                 await self._give_up(error)
