@@ -1,4 +1,8 @@
-"""Retrying: what waits for its next attempt, or is held, is tried now."""
+"""Retrying: what waits for its next attempt, or is held, is tried now.
+
+Whole queues are let go by the store, several at a time; who waits for it (a Watch) may interrupt it
+between two of them. Whatever happens, what was let go by then is on the record.
+"""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -22,6 +26,7 @@ from workers.views.selection import Selection
 
 _AHEAD = 10 * 365 * 86400.0  # later than anything can be due, s
 _TASKS = 50
+_REPORT = 2.0  # s
 
 
 async def retry(
@@ -32,23 +37,28 @@ async def retry(
     found = await find_targets(store, config, chosen)
     sizes = (await store.read_sizes(target.queue for target in found.targets)).values()
     rests = await _find_rests(store, chosen, found.targets)
-    moved = _count(found, sizes)
+    meant = _count(found, sizes)
+    work = _make_work(store, config, found, decided, watch)
     if not dry:
         # First the way, then the mail: it would find the way closed, and wait for that.
         await _clear(store, rests, found.targets)
-        moved = await _let_go(store, config, found, decided, watch)
-    if not dry and (moved or rests):
-        await decided.record(
-            store.link, "retried", **chosen.describe(), deliveries=moved, rests=len(rests)
-        )
+        try:
+            await _let_go(work, found.targets)
+        finally:
+            if work.deliveries or rests:
+                facts = {"deliveries": work.deliveries, "rests": len(rests)}
+                with trio.CancelScope(shield=True):
+                    await decided.record(store.link, "retried", **chosen.describe(), **facts)
     return {
-        "deliveries": moved,
+        "deliveries": meant if dry else work.deliveries,
+        "meant": meant,
         "ready": 0 if chosen.ids else sum(size.ready for size in sizes),
         "rests": [{"site": site, "source": source} for site, source in rests],
         "suspended": await _find_suspended(store, found.targets),
         "claimed": found.claimed,
         "ended": found.ended,
         "unknown": found.unknown,
+        "interrupted": work.interrupted,
         "dry_run": dry,
     }
 
@@ -58,35 +68,64 @@ def _count(found: Found, sizes: Iterable[Size]) -> int:
     return len(meant) if meant else sum(size.due for size in sizes)
 
 
-async def _let_go(
+def _make_work(
     store: Store, config: Config, found: Found, decided: Decision, watch: Watch
-) -> int:
+) -> "_Haste | Seizure":
+    """Return what lets deliveries go: one by one where some are meant, else queue by queue."""
     if not any(target.messages for target in found.targets):
-        return await _hurry(store, found.targets)
+        return _Haste(store, watch)
 
     async def release(claim: Claim) -> None:
         facts = {"id": claim.delivery.message_id, "delivery": claim.delivery.id}
         await story.append(store.link, config, claim, decided.make_event("retried", **facts))
         await store.defer(claim, b"", wait=0.0, attempted=False)
 
-    seizure = Seizure(store, config, release, watch)
-    await seizure.run(found.targets, ready=False)
-    return seizure.deliveries
+    return Seizure(store, config, release, watch)
 
 
-async def _hurry(store: Store, targets: Sequence[Target]) -> int:
-    """Several queues at a time: there may be many, with little in each."""
-    left, moved = deque(targets), 0
+async def _let_go(work: "_Haste | Seizure", targets: Sequence[Target]) -> None:
+    if isinstance(work, Seizure):
+        await work.run(targets, ready=False)
+    else:
+        await work.run(targets)
 
-    async def work() -> None:
-        nonlocal moved
-        while left:
-            moved += await store.hurry(left.popleft().queue, ahead=_AHEAD)
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(_TASKS):
-            nursery.start_soon(work)
-    return moved
+class _Haste:
+    """Lets whole queues go, several at a time: there may be many, with little in each."""
+
+    def __init__(self, store: Store, watch: Watch) -> None:
+        self.deliveries = 0
+        self.interrupted = False
+        self._store = store
+        self._watch = watch
+
+    async def run(self, targets: Sequence[Target]) -> None:
+        """Let go what is due in all of them. Interrupted, it finishes the queues that it has begun."""
+        left = deque(targets)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch.run, self._interrupt)
+            nursery.start_soon(self._report)
+            async with trio.open_nursery() as workers:
+                for _ in range(min(_TASKS, len(left))):
+                    workers.start_soon(self._work, left)
+            nursery.cancel_scope.cancel()
+        # Who is told to stop when nothing is left has done it all.
+        self.interrupted = bool(left)
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+
+    async def _work(self, left: deque[Target]) -> None:
+        while left and not self.interrupted:
+            moved = await self._store.hurry(left.popleft().queue, ahead=_AHEAD)
+            self.deliveries += (
+                moved  # in a line of its own: += takes what was there before it waits
+            )
+
+    async def _report(self) -> None:
+        while True:
+            await trio.sleep(_REPORT)
+            self._watch.tell(self.deliveries)
 
 
 async def _find_suspended(store: Store, targets: Sequence[Target]) -> list[str]:
