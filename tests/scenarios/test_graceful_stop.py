@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,26 +17,11 @@ from tests.kit.audit import Audit, check
 from tests.kit.inbox import Inbox
 from tests.kit.messages import EVENT, make_delivery
 from tests.kit.redis import Server
+from tests.kit.worker import open_worker
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 BEGUN, ALL = 5, 20
-CONFIG = """\
-state_dir = "state"
-store.url = "{url}"
-delivery = {{ connections = {connections}, retry = ["1s"], grace = "20s" }}
-[[tenant]]
-name = "acme"
-domains = ["acme.example"]
-networks = ["127.0.0.0/8"]
-[[source]]
-name = "a"
-address = "127.0.0.11"
-[[route]]
-domains = ["y.test"]
-hosts = ["127.0.0.1:{port}"]
-"""
 
 
 class Held:
@@ -70,12 +54,18 @@ def wait_until(true: Callable[[], bool], what: str, *, seconds: float = 15) -> N
 @pytest.fixture
 async def held(server: Server, link: Link, tmp_path: Path) -> AsyncIterator[Held]:
     store = Store(link, read({}, base=tmp_path, environment={}))
-    with Inbox() as inbox:
-        text = CONFIG.format(url=server.url, connections=BEGUN, port=inbox.port)
-        (tmp_path / "o.toml").write_text(text)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "workers.cli", "worker", "-c", tmp_path / "o.toml"], cwd=ROOT
-        )
+    with (
+        Inbox() as inbox,
+        open_worker(
+            server,
+            tmp_path,
+            routes={"y.test": inbox.port},
+            addresses={"a": "127.0.0.11"},
+            connections=BEGUN,
+            retry=["1s"],
+            grace="20s",
+        ) as process,
+    ):
         held = Held(server, inbox, process)
         try:
             for mark in range(BEGUN):  # taken: it may have as many sessions
@@ -90,8 +80,6 @@ async def held(server: Server, link: Link, tmp_path: Path) -> AsyncIterator[Held
             yield held
         finally:
             held.answer.set()
-            process.kill()
-            process.wait()
 
 
 async def post(store: Store, mark: int) -> None:
