@@ -1,14 +1,21 @@
 """A whole ``outgate up`` in a temporary directory: ingress, worker and embedded store."""
 
-import json
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import trio
+
+from relay.config import Config, load
+from relay.errors import OutgateError
 from tests.kit.housed import Housed
+from workers.cli.asking import open_store
+from workers.views.status import read_status
 
 _ROOT = Path(__file__).parents[2]
 
@@ -56,7 +63,7 @@ _ROUTE = '[[route]]\ndomains = ["{pattern}"]\nhosts = ["127.0.0.1:{port}"]\n'
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What ``outgate status --json`` says of messages from outside, counted in recipients."""
+    """What ``outgate status`` says of messages from outside, counted in recipients."""
 
     accepted: int
     delivered: int
@@ -111,18 +118,24 @@ class Gateway(Housed):
     def _launch(self) -> subprocess.Popen[bytes]:
         with self.output.open("wb") as output:
             return subprocess.Popen(
-                _command("up", self.config), cwd=_ROOT, stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "workers.cli", "up", "-c", self.config],
+                cwd=_ROOT, stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, process_group=0,
             )  # fmt: skip
 
     def read_ledger(self) -> Ledger:
-        """Ask ``outgate status --json``."""
-        command = [*_command("status", self.config), "--json"]
-        done = subprocess.run(command, cwd=_ROOT, capture_output=True, check=False, timeout=30)
-        if done.returncode != 0:
-            raise RuntimeError(f"outgate status failed: {done.stderr.decode('utf-8', 'replace')}")
-        ledger = json.loads(done.stdout)["ledger"]
-        return Ledger(**{name: ledger[name] for name in Ledger.__slots__})
+        """Look at what ``outgate status`` shows. Raises RuntimeError where that would fail.
+
+        A process for each look would take half a second of what the gateway needs to go on.
+        """
+        with ThreadPoolExecutor(1) as thread:  # the caller may be in an event loop
+            try:
+                state = thread.submit(trio.run, _read_status, load(str(self.config))).result()
+            except OutgateError as error:
+                raise RuntimeError(f"outgate status would fail: {error}") from error
+        if not state["adds_up"]:
+            raise RuntimeError(f"outgate status would fail: {state}")
+        return Ledger(**{name: state["ledger"][name] for name in Ledger.__slots__})
 
     def wait_ledger(self, accepted: int, *, seconds: float = 20) -> Ledger:
         """Wait until ``accepted`` recipients are on the ledger and it closes; return the last."""
@@ -134,5 +147,6 @@ class Gateway(Housed):
             time.sleep(0.1)
 
 
-def _command(name: str, config: Path) -> list[str]:
-    return [sys.executable, "-m", "workers.cli", name, "-c", str(config)]
+async def _read_status(config: Config) -> dict[str, Any]:
+    async with open_store(config) as store:
+        return await read_status(store, config)
