@@ -53,7 +53,7 @@ async def test_postfix_is_verified(server: Server, tmp_path: Path) -> None:
         async with (
             domains.open_web() as web,
             open_postfix(domains, tmp_path) as postfix,
-            domains.open_works(server, tmp_path, web) as works,
+            domains.open_works(server, tmp_path, web, idle="1m") as works,
         ):
             for domain in ("sts.test", "alias.test"):
                 web.answers[f"mta-sts.{domain}"] = write_policy("enforce", f"*.{domain}")
