@@ -44,7 +44,7 @@ class Size:
 
     queued: int = 1_000_000
     warm: int = 4_000
-    messages: int = 12_000  # of a round
+    messages: int = 30_000  # of a round: some three hundred answers in all
     rounds: int = 3
 
 
