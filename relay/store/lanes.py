@@ -11,7 +11,7 @@ None of these touches a message's state but ``promote`` and ``hurry``; all may b
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from relay.store.keys import SHARDS, WAKE_CHANNEL, find_shard, make_key, read_lane, read_queue
 from relay.store.view import View
@@ -94,15 +94,20 @@ class Lanes(View):
         waits = [await reply.wait() for reply in asked]
         return min((wait / 1000 for wait in waits if wait >= 0), default=math.inf)
 
-    async def hurry(self, queue: str, *, ahead: float) -> int:
-        """Let what a queue holds for within ``ahead`` seconds go now; return how many."""
+    async def hurry(
+        self, queue: str, *, ahead: float, go_on: Callable[[], bool] = lambda: True
+    ) -> int:
+        """Let what a queue holds for within ``ahead`` seconds go now; return how many.
+
+        Piece by piece; ``go_on`` is asked before each but the first.
+        """
         shard = find_shard(read_queue(queue).domain)
         moved = 0
         while True:
             key = make_key(shard, "ledger")
             piece = int(await self.link.run("hurry", key, queue, int(ahead * 1000)))
             moved += piece
-            if piece < _HURRIED:
+            if piece < _HURRIED or not go_on():
                 return moved
 
     async def adopt(self, shard: int, lane: str, pool: str, *, limit: int = 100) -> int:

@@ -24,7 +24,8 @@ def tell_rest(chosen: Selection, done: dict[str, Any]) -> None:
     if not any(done.get(word) for word in words):
         warn(f"nothing that is queued matches: {chosen}")
     if done.get("interrupted"):
-        warn("interrupted: the rest is as it was; the same command goes on with it")
+        stopped = f" after {done['deliveries']:,} of {done['meant']:,}" if "meant" in done else ""
+        warn(f"interrupted{stopped}: the rest is as it was; the same command goes on with it")
 
 
 def find_status(done: dict[str, Any], *touched: object) -> int:

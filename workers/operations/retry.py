@@ -96,11 +96,12 @@ class _Haste:
     def __init__(self, store: Store, watch: Watch) -> None:
         self.deliveries = 0
         self.interrupted = False
+        self._broken_off = False  # within a queue
         self._store = store
         self._watch = watch
 
     async def run(self, targets: Sequence[Target]) -> None:
-        """Let go what is due in all of them. Interrupted, it finishes the queues that it has begun."""
+        """Let go what is due in all of them. Interrupted, it finishes the pieces that it has begun."""
         left = deque(targets)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch.run, self._interrupt)
@@ -110,17 +111,22 @@ class _Haste:
                     workers.start_soon(self._work, left)
             nursery.cancel_scope.cancel()
         # Who is told to stop when nothing is left has done it all.
-        self.interrupted = bool(left)
+        self.interrupted = bool(left) or self._broken_off
 
     def _interrupt(self) -> None:
         self.interrupted = True
 
     async def _work(self, left: deque[Target]) -> None:
         while left and not self.interrupted:
-            moved = await self._store.hurry(left.popleft().queue, ahead=_AHEAD)
+            queue = left.popleft().queue
+            moved = await self._store.hurry(queue, ahead=_AHEAD, go_on=self._go_on)
             self.deliveries += (
                 moved  # in a line of its own: += takes what was there before it waits
             )
+
+    def _go_on(self) -> bool:
+        self._broken_off = self._broken_off or self.interrupted
+        return not self.interrupted
 
     async def _report(self) -> None:
         while True:

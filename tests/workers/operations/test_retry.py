@@ -111,12 +111,12 @@ async def test_what_was_let_go_before_the_store_went_away_is_on_the_record(
     await put_off(store)
     hurry, calls = store.hurry, 0
 
-    async def break_off(queue: str, *, ahead: float) -> int:
+    async def break_off(queue: str, **more: Any) -> int:
         nonlocal calls
         calls += 1
         if calls > 7:
             raise StoreUnavailable("the store does not answer", executed=False)
-        return await hurry(queue, ahead=ahead)
+        return await hurry(queue, **more)
 
     monkeypatch.setattr(store, "hurry", break_off)
     monkeypatch.setattr(module, "_TASKS", 1)
@@ -148,4 +148,20 @@ async def test_single_ones_say_whether_they_were_interrupted(
     assert first["interrupted"]
     assert first["deliveries"] < first["meant"] == QUEUES
     assert first["deliveries"] + second["deliveries"] == QUEUES
+    check(server)
+
+
+async def test_it_stops_within_a_large_queue(server: Server, desk: Desk, store: Store) -> None:
+    for _ in range(450):
+        await post(store, "bob@d0.test")
+    claims = Claims(store)
+    while found := await claims.take("d0.test"):
+        for claim in found:
+            assert await store.defer(claim, EVENT, wait=3600)
+
+    first = await order(desk, store, Hurried())
+    second = await order(desk, store, Hurried(patient=True))
+
+    assert (first["deliveries"], first["interrupted"]) == (100, True)
+    assert (second["deliveries"], second["interrupted"]) == (350, False)
     check(server)

@@ -31,16 +31,25 @@ Body = TypeVar("Body")
 
 class Patience:
     """A Watch (workers/operations/seizure.py): a request is interrupted when it has taken too long,
-    or the service stops; the same request again goes on with the rest."""
+    nobody waits for it any more, or the service stops; the same request again goes on with the rest."""
 
-    def __init__(self, stop: trio.Event) -> None:
+    def __init__(self, stop: trio.Event, request: Request) -> None:
         self._stop = stop
+        self._request = request
 
     async def run(self, interrupt: Callable[[], None]) -> None:
         """Interrupt in time."""
-        with trio.move_on_after(_LONGEST):
-            await self._stop.wait()
+        with trio.move_on_after(_LONGEST) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._wait_gone, scope)
+                await self._stop.wait()
+                scope.cancel()
         interrupt()
+
+    async def _wait_gone(self, scope: trio.CancelScope) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass  # what is left of the body
+        scope.cancel()
 
     def tell(self, deliveries: int) -> None:
         """Nobody reads progress here: events tell of each."""
@@ -101,7 +110,7 @@ class Acts:
         order = await _read(request, answers.DeliveriesOrder)
         chosen = _choose(order, order.ids)
         async with self._office.acts, await self._decide(request, order) as decided:
-            watch = Patience(self._office.stop)
+            watch = Patience(self._office.stop, request)
             done = await retry(self._store, self._config, chosen, decided, watch, dry=order.dry_run)
             return Json(done)
 
@@ -110,7 +119,7 @@ class Acts:
         order = await _read(request, answers.DeliveriesOrder)
         chosen = _choose(order, order.ids)
         async with self._office.acts, await self._decide(request, order) as decided:
-            watch = Patience(self._office.stop)
+            watch = Patience(self._office.stop, request)
             done = await hold(self._store, self._config, chosen, decided, watch, dry=order.dry_run)
             return Json(done)
 
@@ -124,7 +133,7 @@ class Acts:
                 self._config,
                 chosen,
                 decided,
-                Patience(self._office.stop),
+                Patience(self._office.stop, request),
                 text=order.text.strip() or TEXT,
                 silent=order.silent,
                 dry=order.dry_run,

@@ -152,7 +152,8 @@ async def _tell_group(request: Request, error: Exception) -> Response:
     leaves = list(flatten(error))
     ours = [leaf for leaf in leaves if isinstance(leaf, OutgateError)]
     if len(ours) < len(leaves):
-        _log.error("a request failed", exc_info=error)
+        path = request.scope["raw_path"].decode("ascii", "replace")
+        _log.error("%s %s failed", request.method, path, exc_info=error)
         return await _tell_bug(request, error)
     return await _tell_ours(request, ours[0])
 

@@ -191,3 +191,36 @@ async def test_listeners_hear_what_operators_do(visit: Visit, store: Store) -> N
             while "bounced-by-operator" not in names:
                 names += [event["event"] for event in await heard.receive()]
     assert "bounced" in names
+
+
+def _find_record(desk: Desk, name: str) -> list[dict[str, Any]]:
+    """Return what stands on the record of a whole order."""
+    if not Path(desk.config.log.events).exists():
+        return []
+    return [event for event in desk.read_events(name) if "deliveries" in event]
+
+
+@pytest.mark.parametrize("name", ["hold", "bounce"])
+async def test_who_has_gone_waits_for_nothing_more(
+    visit: Visit, desk: Desk, store: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("workers.operations.seizure._PAGE", 2)
+    for _ in range(200):
+        await post(store, "bob@y.test")
+    body = b'{"domain": "y.test"}'
+    head = (
+        f"POST /api/v1/{name} HTTP/1.1\r\nHost: localhost\r\nX-Outgate: 1\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    stream = await trio.open_tcp_stream("127.0.0.1", visit.port)
+    await stream.send_all(head.encode() + body)
+    event = {"hold": "held", "bounce": "bounced-by-operator"}[name]
+    with trio.fail_after(60):
+        while (await store.read_sizes(["acme/y.test"]))["acme/y.test"].ready == 200:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        await stream.aclose()
+        while not (done := _find_record(desk, event)):  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+    assert 0 < done[0]["deliveries"] < 200
+    rest = await visit.order(name, domain="y.test")
+    assert rest["deliveries"] + done[0]["deliveries"] == 200
