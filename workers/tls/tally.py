@@ -186,7 +186,8 @@ class Tally:
             keys = [key for found in piece.values() for key in found]
             numbers = {s: sum(counts[key] for key in found) for s, found in piece.items()}
             try:
-                self._lost += await self._sessions.add(day, shard, numbers)
+                lost = await self._sessions.add(day, shard, numbers)
+                self._lost += lost  # after the wait: += takes what was there before it
             except StoreUnavailable as error:
                 if error.executed:  # perhaps; better too few than twice
                     _forget(keys, counts)
