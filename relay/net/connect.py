@@ -3,6 +3,23 @@
 ``trio.open_tcp_stream(local_address=...)`` reports a failed bind without its errno, wrapped in
 "all attempts to connect failed": *our address is gone* and *their host is down* look alike. The
 queue must tell them apart, so the two steps are two errors here.
+
+Keepalive
+=========
+Each wait of a session has a deadline of its own already (workers/peer.py; RFC 5321 §4.5.3.2), so nothing
+hangs for ever, and keepalive is not there to end waits sooner. After a final dot it must not: a way that
+is broken for a few minutes mends, the 250 comes, and whoever had given up by then would send a duplicate.
+RFC 1122 §4.2.3.6 warns of just that. It is there for what is certain:
+
+* A NAT or a firewall on the way forgets connections on which nothing moves, many after four to six
+  minutes; a host may take ten for its answer to the dot. A probe a minute keeps them in mind, or else
+  the 250 would be lost on the way.
+* A host that has started anew, or a NAT that has forgotten after all, answers a probe with a reset. That
+  ends the session within a minute instead of ten, and frees its connection at the site.
+
+Silence alone counts only after longer than any wait of ours, so the deadlines decide. For the same reason
+there is no TCP_USER_TIMEOUT: it would end waits for an acknowledgement, which have their deadlines, too,
+and replace that count. Behind a proxy this is the way to the proxy; the rest of it is the proxy's matter.
 """
 
 import contextlib
@@ -18,6 +35,10 @@ from relay.net.stream import Stream
 # Linux: the port is chosen at connect(), for the whole four-tuple, not at bind(). Without it a
 # source runs out of ephemeral ports at about 28,000 connections to everybody together.
 _BIND_ADDRESS_NO_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)
+
+# Seconds of silence before the first probe, and between probes; and how many without an answer end the
+# connection. All together 660 s: longer than the 600 s that an answer to the final dot may take.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 60, "TCP_KEEPCNT": 10}
 
 
 async def connect(address: str, port: int, *, source: str) -> Stream:
@@ -48,6 +69,7 @@ def bind_source(source: str) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _keep_alive(sock)
         if not ours.is_unspecified:
             if family == socket.AF_INET:
                 with contextlib.suppress(OSError):  # not Linux: the port is taken at bind
@@ -59,6 +81,14 @@ def bind_source(source: str) -> socket.socket:
             f"cannot send from {source}: {error.strerror} (is the address on this machine?)"
         ) from error
     return sock
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        # Not everywhere under these names; then it is the system's own times, two hours mostly.
+        if (option := getattr(socket, name, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _connect(sock: socket.socket, address: str, port: int) -> None:
