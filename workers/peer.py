@@ -321,8 +321,12 @@ class Peer:
         taken (berth.py has the table). From another task: whoever waits here finds it closed.
         """
         self.is_unwanted = True
-        if not self._is_unknown and not self._once:
+        if self._is_unknown or self._once:
+            return
+        if self._smtp.can_begin:
             self._stream.close()
+        else:  # what is on its way belongs to a message that is given up
+            self._stream.abort()
 
     def close(self) -> None:
         """Close at once."""

@@ -12,12 +12,14 @@ Deadlines are the caller's: cancel scopes around ``receive`` and ``send``. After
 import contextlib
 import socket
 import ssl
+import struct
 
 import trio
 
 from relay.errors import PeerClosed, TlsFailed
 
 _READ = 64 * 1024
+_NO_LINGERING = struct.pack("ii", 1, 0)
 
 
 class Stream:
@@ -124,6 +126,16 @@ class Stream:
         if self._sock.fileno() >= 0:
             trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
+
+    def abort(self) -> None:
+        """Close at once as ``close`` does, with a reset (RFC 9293 §3.10.5): nothing that waits is sent.
+
+        After ``close`` the kernel goes on sending what it holds, and until a slow peer has read that,
+        the connection is open for it.
+        """
+        if self._sock.fileno() >= 0:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+        self.close()
 
     @property
     def protocol(self) -> str:

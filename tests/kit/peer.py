@@ -109,6 +109,8 @@ class ScriptedHost:
         self.ends: list[str] = []  # how sessions ended: "quit", "eof", "us"
         self.counts: Counter[str] = Counter()
         self.discard = False  # read content, but do not keep it
+        self.begun = 0  # contents that something goes wrong in, once their first octets are here
+        self.window = 0  # octets that its kernel takes before it reads them; 0: as many as it likes
         self._changed = trio.Condition()
 
     @property
@@ -137,6 +139,8 @@ class ScriptedHost:
     ) -> None:
         (listener,) = await trio.open_tcp_listeners(self.port, host=self.address, backlog=1000)
         self.port = listener.socket.getsockname()[1]
+        if self.window:  # its connections inherit it
+            listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.window)
         async with trio.open_nursery() as nursery, listener:
             task_status.started(self)
             while True:
@@ -276,6 +280,8 @@ class _Session:
     async def _take_content(self) -> None:
         if action := self.host.find_action("CONTENT"):
             await self._fill()
+            self.host.begun += 1
+            await self.host.tell()
             await self._act(action, "CONTENT")
         if self.host.discard:
             await self._discard()
@@ -383,11 +389,12 @@ async def open_host(
     split: bool = False,
     address: str = "127.0.0.1",
     port: int = 0,
+    window: int = 0,
 ) -> AsyncIterator[ScriptedHost]:
     """Run a host for as long as the block lasts."""
     async with trio.open_nursery() as nursery:
         host = ScriptedHost(script, offers=offers, tls=tls, name=name, split=split, address=address)
-        host.port = port
+        host.port, host.window = port, window
         await nursery.start(host.run)
         yield host
         nursery.cancel_scope.cancel()

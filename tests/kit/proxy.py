@@ -20,7 +20,7 @@ class Proxy:
 
     ``cut_request`` and ``cut_reply`` arm it: the next request that contains ``marker`` is not
     passed on, or is passed on and its reply is not; either way the connection is closed. Each
-    works ``times`` times.
+    works ``times`` times. While it is ``away`` nobody gets through.
     """
 
     def __init__(self, path: Path, server: Path) -> None:
@@ -29,6 +29,7 @@ class Proxy:
         self._requests: dict[bytes, int] = {}
         self._replies: dict[bytes, int] = {}
         self.cuts = 0
+        self.away = False
         self._ends: set[socket.socket] = set()
         self._closing = False
         self._listener = socket.socket(socket.AF_UNIX)
@@ -50,6 +51,11 @@ class Proxy:
         for end in list(self._ends):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def cut_off(self) -> None:
+        """Close all connections, and let nobody through until ``away`` is False again."""
+        self.away = True
+        self.cut_now()
 
     def close(self) -> None:
         self._closing = True
@@ -75,6 +81,8 @@ class Proxy:
             try:
                 server.connect(self._server)
                 self._ends |= {client, server}
+                if self.away:  # after it is in ``_ends``: ``cut_now`` may have looked before
+                    return
                 self._pass_on(client, server)
             except OSError:
                 pass

@@ -1,12 +1,15 @@
 """Berths: how many connections and deliveries a source may have at a site."""
 
+import math
 from typing import Any
 
 import pytest
 import trio
 
 from relay.config import Config
+from relay.errors import StoreUnavailable
 from relay.store.gate import Gates
+from relay.store.keys import find_shard, make_key
 from relay.store.link import Link
 from workers.berth import DEPTH, Berth, find_rests
 from workers.site import Terms
@@ -118,3 +121,75 @@ async def test_failing_again_rests_twice_as_long_and_recovering_ends_it(
     assert berth.failures == 0
     assert await berth.fail("no answer") == pytest.approx(0.01)
     assert berth.failures == 1
+
+
+# -- leases that the store does not confirm ------------------------------------------------------
+
+LEASE = 60.0  # s
+
+
+async def test_connections_are_closed_once_before_their_leases_end(gates: Gates) -> None:
+    berth = make_berth(gates)
+    began = trio.current_time()
+    closed: list[str] = []
+    one, two = await berth.moor(), await berth.moor()
+    assert one is not None
+    assert two is not None
+    berth.guard(one, lambda: closed.append("one"))
+
+    count, due = berth.close_lapsed(LEASE)
+    assert count == 0
+    assert began + 0.8 * LEASE < due < began + LEASE
+    assert not closed
+
+    assert berth.close_lapsed(0.0) == (2, math.inf)
+    assert closed == ["one"]
+    assert berth.has_lost(one)
+    assert berth.has_lost(two)
+    assert berth.close_lapsed(0.0) == (0, math.inf)
+    berth.guard(two, lambda: closed.append("two"))  # it was being opened
+    assert closed == ["one", "two"]
+    assert berth.connections == {one, two}, "its session may still be under way"
+
+
+async def test_what_the_store_confirms_is_good_for_a_lease_from_when_it_was_asked(
+    gates: Gates,
+) -> None:
+    berth = make_berth(gates)
+    await berth.moor()
+    before = berth.close_lapsed(LEASE)[1]
+    await trio.sleep(0.05)
+    asked = trio.current_time()
+    await berth.renew()
+    after = berth.close_lapsed(LEASE)[1]
+    assert before + 0.05 <= after <= asked + LEASE
+
+
+async def test_a_renewal_without_an_answer_confirms_nothing(gates: Gates, link: Link) -> None:
+    berth = make_berth(gates)
+    await berth.moor()
+    before = berth.close_lapsed(LEASE)
+    await link.aclose()
+    with pytest.raises(StoreUnavailable):
+        await berth.renew()
+    assert berth.close_lapsed(LEASE) == before
+
+
+async def test_a_lease_that_others_may_have_begins_nothing_and_ends_what_it_has(
+    gates: Gates, link: Link
+) -> None:
+    """The store can be asked: what is under way on it is on record."""
+    berth = make_berth(gates)
+    closed: list[str] = []
+    connection = await berth.moor()
+    assert connection is not None
+    berth.guard(connection, lambda: closed.append(connection))
+    await link.call("DEL", make_key(find_shard("site"), "slots", "site"))
+    await berth.renew()
+    assert berth.has_lost(connection)
+    assert not closed
+    # Cut off after that, it is closed as all others.
+    assert berth.close_lapsed(0.0)[0] == 1
+    assert closed == [connection]
+    berth.leave(connection)
+    assert not berth.connections

@@ -179,3 +179,20 @@ async def both(
             errors.append(error)
             pair[0].close()
     raise ExceptionGroup("both sides", errors)
+
+
+async def test_what_waits_is_not_sent_after_an_abort() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        ours = socket.create_connection(server.getsockname())
+        stream, (theirs, _) = Stream(ours), server.accept()
+    with theirs:
+        with trio.move_on_after(0.1):
+            await stream.send(bytes(64 << 20))  # more than the two kernels take
+        stream.abort()
+        stream.abort()  # as close, more than once
+        with pytest.raises(PeerClosed):
+            await stream.send(b"x")
+        with pytest.raises(ConnectionResetError):
+            while theirs.recv(65536):
+                pass
