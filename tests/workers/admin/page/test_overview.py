@@ -47,9 +47,10 @@ def test_it_says_why_mail_waits(browser: Browser, house: House) -> None:
     browser.open(house.url)
 
     browser.wait_for("later.test", "[aria-label='What waits, by site'] table")
-    row = browser.find("[aria-label='What waits, by site'] tbody tr", "later.test").text
+    # Why is in another answer than how many, and may come after it.
+    row = browser.find("[aria-label='What waits, by site'] tbody tr", "next attempt").text
+    assert row.startswith("later.test")
     assert f"{LATER}" in row
-    assert "next attempt" in row
     browser.wait_for("good.test", ".heat")  # a source has sent there
     browser.wait_for("acme", "[aria-label='Tenants'] table")
 
