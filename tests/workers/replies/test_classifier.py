@@ -22,9 +22,12 @@ def read(line: str, provider: str = "", command: str = "") -> Reading:
     return read_reply(said.code, said.status, said.text, provider=provider, command=command)
 
 
-@pytest.mark.parametrize(("label", "line"), WORDINGS)
-def test_wording_has_its_label(label: str, line: str) -> None:
-    assert read(line).label == label
+@pytest.mark.parametrize(("said", "line"), WORDINGS)
+def test_wording_has_its_label_and_is_whose_it_is(said: str, line: str) -> None:
+    reading = read(line)
+
+    label, _, blame = said.partition(" ")
+    assert (reading.label, reading.blame.value) == (label, blame or reading.blame.value)
 
 
 SCOPES = [
