@@ -72,7 +72,7 @@ def test_events_show_up_as_they_happen(browser: Browser, house: House) -> None:
     (identity,) = house.post("good.test")
 
     browser.wait_for(identity, ".tail")
-    assert "delivered" in browser.read(".tail")
+    browser.wait_for("delivered", ".tail")
 
 
 def test_an_address_that_names_nothing_says_so(browser: Browser, house: House) -> None:
