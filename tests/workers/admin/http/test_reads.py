@@ -205,7 +205,7 @@ async def test_a_page_goes_on_where_its_last_delivery_has_gone(visit: Visit, sto
 @pytest.mark.parametrize(
     "many",
     [
-        pytest.param(10_000, marks=pytest.mark.slow),
+        pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.alone]),
         pytest.param(200_000, marks=[pytest.mark.slow, pytest.mark.heavy]),
     ],
 )
