@@ -74,7 +74,7 @@ def test_no_name_belongs_to_two_families() -> None:
 
 
 def test_provider_rules_come_before_those_that_hold_for_all() -> None:
-    """But for whole languages and services without a name in ``families``, which stand among them."""
+    """But for services without a name in ``families``, which stand among them."""
     text = resources.files("workers.replies").joinpath("rules.toml").read_text("utf-8")
     general = text.index("# -- Our address, by a list that has a name")
     assert "\nprovider = " not in text[general:]
