@@ -192,12 +192,14 @@ def _hide_addresses(text: str) -> str:
     """Make "<bob@example.com>: no" into "<@>: no".
 
     Whoever has the address spam@blocked.example says nothing by it. All that stands before it without a
-    blank goes, too, and what follows it unless it is in angle brackets.
+    blank goes, too, and what follows it unless it is in angle brackets. Of a link with an address in its
+    query, what stands before the query is kept: it says which page explains the reply.
     """
     words = text.split(" ")
     for number, word in enumerate(words):
         if "@" in word:
-            words[number] = "<@>" + (word.rpartition(">")[2] if ">" in word else "")
+            link = word.partition("@")[0].rpartition("?")[0] if "://" in word else ""
+            words[number] = link + "<@>" + (word.rpartition(">")[2] if ">" in word else "")
     return " ".join(words)
 
 
