@@ -20,7 +20,7 @@ import trio
 
 from relay.config import load
 from tests.bench.filling import fill, wait_until_quiet
-from tests.bench.process import tree
+from tests.bench.process import read, tree
 from tests.bench.progress import Progress
 from tests.bench.promise import Promise
 from tests.bench.system import BenchFailed
@@ -36,6 +36,7 @@ _DOMAIN = "million.refused.example"
 _MEMORY = 'max_memory = "6GiB"'  # bodies are in the store's memory
 _GRACE = 'grace = "2s"'
 _SETTLING = 5.0
+_CATCHING_UP, _IDLE = 60, 0.1  # seconds at most; of a core
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,24 @@ class _Stopped:
 
     def __exit__(self, *_: object) -> None:
         os.kill(self._pid, signal.SIGCONT)
+        _wait_until_idle(self._pid)
+
+
+def _wait_until_idle(pid: int) -> None:
+    """Wait until it has read all that was told while it was stopped: nobody stops it in life."""
+    spent = _read_cpu(pid)
+    for _ in range(_CATCHING_UP):
         time.sleep(1)
+        before, spent = spent, _read_cpu(pid)
+        if spent - before < _IDLE:
+            return
+
+
+def _read_cpu(pid: int) -> float:
+    found = read(pid)
+    if found is None:
+        raise BenchFailed("the admin service has ended")
+    return found.cpu
 
 
 def _is_admin(pid: int) -> bool:

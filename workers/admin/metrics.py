@@ -29,6 +29,7 @@ from relay.config import Config
 from relay.counters import HISTOGRAMS, LABELS, OTHER, SUM, TENANTS
 from relay.errors import OutgateError
 from relay.store.counters import SOURCE, Books, Counted
+from relay.store.gather import together
 from relay.store.link import Link
 from relay.store.queue import Store
 from relay.store.standing import Standing, Standings
@@ -107,25 +108,31 @@ class Metrics:
         store, config = self._store, self._config
         if backlog is None:
             backlog, _ = await read_backlog(store, Selection())
-        suspensions = Suspensions(store.link)
-        now = await suspensions.read_clock()
-        counted = await self._books.read()
-        sites = self._choose(counted, backlog)
-        standings = Standings(store.link, config)
+        waiting = list(backlog)
+        suspensions, standings = Suspensions(store.link), Standings(store.link, config)
+
+        async def read_state() -> dict[str, Any]:
+            return status or await read_status(store, config, waiting)
+
+        read = await together(
+            now=suspensions.read_clock,
+            suspended=suspensions.read,
+            counted=self._books.read,
+            processes=self._books.read_gauges,
+            judged=standings.list_sites,
+            status=read_state,
+            replicas=lambda: _count_replicas(store.link),
+        )
+        sites = self._choose(read["counted"], waiting)
         # Where a source is in trouble, that is to be seen, busy or not.
-        judged = (await standings.list_sites())[:SITES]
-        found = await standings.read(dict.fromkeys([*judged, *sites]), now)
+        judged = read.pop("judged")[:SITES]
+        found = await standings.read(dict.fromkeys([*judged, *sites]), read["now"])
         ours = {source.name for source in config.source}
         return _Look(
-            status or await read_status(store, config, list(backlog)),
-            backlog,
-            await suspensions.read(),
-            counted,
-            await self._books.read_gauges(),
-            [one for one in found.values() if one.source in ours],
-            await _count_replicas(store.link),
-            now,
-            sites,
+            backlog=waiting,
+            standings=[one for one in found.values() if one.source in ours],
+            sites=sites,
+            **read,
         )
 
     def _choose(self, counted: Counted, backlog: Sequence[Backlog]) -> list[str]:
