@@ -203,15 +203,14 @@ class Standings:
         commands = (("ZRANGE", key, 0, -1) for key in keys)
         return [name.decode() async for names in ask(self._link, commands) for name in names]
 
-    async def read_put_off(self, site: str, now: float) -> dict[str, tuple[float, str]]:
-        """Return the tenants that a site has put off: until when (seconds since 1970), and why."""
-        flat = await self._link.call("HGETALL", make_key(find_shard(site), "tenants", site))
-        found = {}
-        for tenant, text in zip(flat[::2], flat[1::2], strict=True):
-            _, ends, *why = text.decode("utf-8", "replace").split(" ", 2)
-            if float(ends) / 1000 > now:
-                found[tenant.decode()] = (float(ends) / 1000, "".join(why))
-        return found
+    async def read_put_off(
+        self, sites: Iterable[str], now: float
+    ) -> dict[str, dict[str, tuple[float, str]]]:
+        """Return the tenants that sites have put off: until when (seconds since 1970), and why."""
+        names = list(sites)
+        commands = (("HGETALL", make_key(find_shard(n), "tenants", n)) for n in names)
+        replies = [flat async for flat in ask(self._link, commands)]
+        return {n: _read_put_off(flat, now) for n, flat in zip(names, replies, strict=True)}
 
     def _describe(self, site: str, source: str, raw: bytes, now: float) -> Standing:
         record = _decode_record(raw)
@@ -282,6 +281,15 @@ def _find_opening(record: _Record, now: float) -> float:
     left = burst if record.tk is None else record.tk
     left = min(burst, left + max(0.0, now - filled) * record.p)
     return 0.0 if left >= 1 - 1e-6 else max(now, filled) + (1 - left) / record.p
+
+
+def _read_put_off(flat: Sequence[bytes], now: float) -> dict[str, tuple[float, str]]:
+    found = {}
+    for tenant, text in zip(flat[::2], flat[1::2], strict=True):
+        _, ends, *why = text.decode("utf-8", "replace").split(" ", 2)
+        if float(ends) / 1000 > now:
+            found[tenant.decode()] = (float(ends) / 1000, "".join(why))
+    return found
 
 
 def _open_quarantine(record: _Quarantine) -> Quarantine:

@@ -6,7 +6,7 @@ since 1970, on the store's clock.
 
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -154,20 +154,16 @@ class View:
             first += _PAGE
         return counts
 
-    async def read_front(self, queue: str) -> Front:
-        """Return when a queue's first is due, and the age of the oldest: looked for at its head.
+    async def read_fronts(self, queues: Iterable[str]) -> dict[str, Front]:
+        """Return when queues' first ones are due, and the age of the oldest: looked for at their heads.
 
         A message's id begins with the time when it was accepted.
         """
-        shard = find_shard(read_queue(queue).domain)
-        key = make_key(shard, "due", queue)
-        ready = self.link.send("XRANGE", make_key(shard, "ready", queue), "-", "+", "COUNT", 10)
-        first = self.link.send("ZRANGE", key, 0, 0, "WITHSCORES")
-        due = self.link.send("ZRANGE", key, 0, _OLDEST - 1)
-        times = [_read_time(slip) for _, (_, slip) in await ready.wait()]
-        start = await first.wait()
-        times += [_read_time(identity) for identity in await due.wait()]
-        return Front(float(start[1]) / 1000 if start else None, min(times, default=None))
+        names = list(queues)
+        commands = (command for name in names for command in _ask_front(name))
+        replies = [reply async for reply in ask(self.link, commands)]
+        parts = zip(names, replies[::3], replies[1::3], replies[2::3], strict=True)
+        return {name: _read_front(ready, first, due) for name, ready, first, due in parts}
 
     async def read_due(self, queue: str, start: int, count: int) -> list[Waiting]:
         """Return what is due later in a queue: so many, from a place on, the first to go first."""
@@ -183,11 +179,16 @@ class View:
             if record is not None
         ]
 
-    async def read_look(self, queue: str) -> float | None:
-        """Return when a queue is looked at next, if it is on its shard's agenda."""
-        key = make_key(find_shard(read_queue(queue).domain), "agenda")
-        score = await self.link.call("ZSCORE", key, queue)
-        return None if score is None else float(score) / 1000
+    async def read_looks(self, queues: Iterable[str]) -> dict[str, float | None]:
+        """Return when queues are looked at next, where they are on their shard's agenda."""
+        names = list(queues)
+        commands = (
+            ("ZSCORE", make_key(find_shard(read_queue(name).domain), "agenda"), name)
+            for name in names
+        )
+        scores = [score async for score in ask(self.link, commands)]
+        pairs = zip(names, scores, strict=True)
+        return {name: None if score is None else float(score) / 1000 for name, score in pairs}
 
     async def read_place(self, delivery_id: str, domain: str) -> Place | None:
         """Return where a delivery is, when it is claimed or due; None: ready, or ended."""
@@ -256,6 +257,22 @@ class View:
             values = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
             found.append((int(values["used_memory"]), int(values.get("maxmemory", 0))))
         return max(found, key=lambda one: (one[0] / one[1] if one[1] else 0.0, one[0]))
+
+
+def _ask_front(queue: str) -> Iterator[Sequence[Part]]:
+    shard = find_shard(read_queue(queue).domain)
+    due = make_key(shard, "due", queue)
+    yield "XRANGE", make_key(shard, "ready", queue), "-", "+", "COUNT", 10
+    yield "ZRANGE", due, 0, 0, "WITHSCORES"
+    yield "ZRANGE", due, 0, _OLDEST - 1
+
+
+def _read_front(ready: Reply, first: Reply, due: Reply) -> Front:
+    """Read the replies to ``_ask_front``."""
+    found = [*due, *(slip for _, (_, slip) in ready)]
+    # Ids, at the beginning of slips too, sort as their times do.
+    oldest = _read_time(min(found)) if found else None
+    return Front(float(first[1]) / 1000 if first else None, oldest)
 
 
 def _read_time(identity: bytes) -> float:

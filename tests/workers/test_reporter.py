@@ -155,7 +155,7 @@ async def test_a_tenant_is_put_off(desk: Desk) -> None:
     desk.reporter.note(SITE, "a", "acme", [bad("slow-tenant", rest=90, text="DKIM domain")])
     await desk.reporter.flush()
 
-    ((tenant, (_, why)),) = (await desk.standings.read_put_off(SITE, 0)).items()
+    ((tenant, (_, why)),) = (await desk.standings.read_put_off([SITE], 0))[SITE].items()
 
     assert (tenant, why) == ("acme", "DKIM domain")
 

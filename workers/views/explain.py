@@ -107,7 +107,7 @@ async def _find_ready(store: Store, config: Config, part: Part) -> _Spot:
             lambda queue: store.find_position(queue, part.id, depth=_DEPTH), queues
         ),
         sites=lambda: store.read_sites(queues),
-        looks=lambda: gather(store.read_look, queues),
+        looks=lambda: store.read_looks(queues),
     )
     if not queues:
         return _Spot()

@@ -1,5 +1,6 @@
 """Queues: what waits, for whom, how long, and why."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from relay.events import decode_event
 from relay.store.gather import gather, together
 from relay.store.keys import Queue, read_queue
 from relay.store.queue import Store
+from relay.store.view import Front
 from workers.views.backlog import Backlog, read_backlog
 from workers.views.explain import explain_wait, find_last
 from workers.views.reason import Reason, Situation, read_moment, read_situation
@@ -41,7 +43,10 @@ async def describe(store: Store, config: Config, shown: list[Backlog]) -> list[d
     """Return what more there is to say of some queues: since when they wait, and for what."""
     begun = await together(
         moment=lambda: read_moment(store, config),
-        heads=lambda: gather(lambda place: _read_head(store, shown[place]), range(len(shown))),
+        fronts=lambda: store.read_fronts(name for one in shown for name in one.queues),
+        looks=lambda: store.read_looks(
+            name for one in shown for name in one.with_ready if not one.queues[name]
+        ),
     )
     situation = await read_situation(
         store,
@@ -50,45 +55,40 @@ async def describe(store: Store, config: Config, shown: list[Backlog]) -> list[d
         tenants=[one.tenant for one in shown],
         moment=begun["moment"],
     )
-    heads: list[_Head] = list(begun["heads"].values())
-    places = range(len(shown))
-    rows = await gather(
-        lambda place: _describe(store, situation, shown[place], heads[place]), places
+    heads = [_Head.of(one, begun["fronts"]) for one in shown]
+    reasons = [
+        _find_reason(situation, one, head.due, begun["looks"])
+        for one, head in zip(shown, heads, strict=True)
+    ]
+    due = [place for place, reason in enumerate(reasons) if reason.word == "due"]
+    held = await gather(
+        lambda place: _explain_hold(store, situation, shown[place], heads[place].due), due
     )
-    return list(rows.values())
+    return [
+        _describe(situation.now, one, head, held.get(place) or reason)
+        for place, (one, head, reason) in enumerate(zip(shown, heads, reasons, strict=True))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What stands first in a queue: when it is due, when the oldest was accepted, the next looks."""
+    """What stands first in what waits: when it is due, and when the oldest was accepted."""
 
     due: float | None
     oldest: float | None
-    looks: dict[str, float | None]
+
+    @staticmethod
+    def of(one: Backlog, fronts: Mapping[str, Front]) -> "_Head":
+        """Return the first of all queues that it consists of."""
+        mine = [fronts[name] for name in one.queues]
+        return _Head(
+            min((front.due for front in mine if front.due is not None), default=None),
+            min((front.oldest for front in mine if front.oldest is not None), default=None),
+        )
 
 
-async def _read_head(store: Store, one: Backlog) -> _Head:
-    unserved = [name for name in one.with_ready if not one.queues[name]]
-    read = await together(
-        fronts=lambda: gather(store.read_front, one.queues),
-        looks=lambda: gather(store.read_look, unserved),
-    )
-    fronts = read["fronts"].values()
-    return _Head(
-        due=min((front.due for front in fronts if front.due is not None), default=None),
-        oldest=min((front.oldest for front in fronts if front.oldest is not None), default=None),
-        looks=read["looks"],
-    )
-
-
-async def _describe(
-    store: Store, situation: Situation, one: Backlog, head: _Head
-) -> dict[str, object]:
+def _describe(now: float, one: Backlog, head: _Head, reason: Reason) -> dict[str, object]:
     due, oldest = head.due, head.oldest
-    reason = _find_reason(situation, one, due, head.looks)
-    if reason.word == "due" and due is not None:
-        reason = await _explain_hold(store, situation, one, due) or reason
-    now = situation.now
     return {
         "tenant": one.tenant,
         "domain": one.domain,
@@ -108,7 +108,7 @@ async def _describe(
 
 
 def _find_reason(
-    situation: Situation, one: Backlog, due: float | None, looks: dict[str, float | None]
+    situation: Situation, one: Backlog, due: float | None, looks: Mapping[str, float | None]
 ) -> Reason:
     """What is ready says most; then what is due, then what is in hand."""
     reasons = [
@@ -123,13 +123,13 @@ def _find_reason(
 
 
 async def _explain_hold(
-    store: Store, situation: Situation, one: Backlog, due: float
+    store: Store, situation: Situation, one: Backlog, due: float | None
 ) -> Reason | None:
     """Tell by whom what is due first is held; None: it is not, and that is the time of an attempt."""
     for name in one.queues:
         for first in await store.read_due(name, 0, 1):
             ends = first.accepted + situation.config.delivery.expire
-            if first.until > due or first.until < ends - 1:
+            if due is None or first.until > due or first.until < ends - 1:
                 continue
             # The last wait before its time is over looks the same: its story knows.
             message_id = first.id.partition(".")[0]

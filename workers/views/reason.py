@@ -270,7 +270,7 @@ async def read_situation(
         alive=view.read_presence,
         tenants=lambda: gather(lambda name: view.read_tenant(name, rates[name]), rates),
         standings=lambda: standings.read(names, now),
-        put_off=lambda: gather(lambda name: standings.read_put_off(name, now), names),
+        put_off=lambda: standings.read_put_off(names, now),
     )
     return Situation(config=config, sites=known, now=now, shares=moment.shares, **found)
 

@@ -8,7 +8,7 @@ from relay.config import Config
 from relay.errors import CertificateRefused
 from relay.net.certificates import find_unready, list_pairs, read_certificate
 from relay.store.durability import find_weaknesses
-from relay.store.gather import gather, together
+from relay.store.gather import together
 from relay.store.queue import Store
 from workers.views.backlog import Backlog, read_backlog
 from workers.views.queues import count
@@ -94,7 +94,7 @@ async def read_status(
 async def _find_oldest(store: Store, found: list[Backlog]) -> float | None:
     """Return when the oldest that waits was accepted; of many queues, the largest are looked at."""
     names = [name for one in found[:_LOOKED_AT] for name in one.queues]
-    fronts = (await gather(store.read_front, names)).values()
+    fronts = (await store.read_fronts(names)).values()
     return min((front.oldest for front in fronts if front.oldest is not None), default=None)
 
 

@@ -39,11 +39,11 @@ async def test_claimed(busy: Store) -> None:
 
 
 async def test_front(busy: Store) -> None:
-    front = await busy.read_front("acme/y.test")
+    front = (await busy.read_fronts(["acme/y.test"]))["acme/y.test"]
     assert front.due is not None
     assert 45 < front.due - time.time() <= 50
     assert front.oldest == 1000
-    nothing = await busy.read_front("acme/nobody.test")
+    nothing = (await busy.read_fronts(["acme/nobody.test"]))["acme/nobody.test"]
     assert (nothing.due, nothing.oldest) == (None, None)
 
 
@@ -103,7 +103,7 @@ async def test_where_a_delivery_is(store: Store) -> None:
 
 
 async def test_next_look(busy: Store) -> None:
-    look = await busy.read_look("acme/y.test")
+    look = (await busy.read_looks(["acme/y.test"]))["acme/y.test"]
     assert look is not None
     assert 45 < look - time.time() <= 50
-    assert await busy.read_look("acme/z.test/urgent") is None
+    assert await busy.read_looks(["acme/z.test/urgent"]) == {"acme/z.test/urgent": None}
