@@ -7,6 +7,7 @@ The reading side of scripts/gate, for people: nothing here decides anything. Tim
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from relay.config.units import Rate
 from relay.store.gate import PRESENCE, SiteLimits
@@ -98,24 +99,28 @@ class GateView:
         self, limits: Sequence[SiteLimits], sources: Sequence[str], pools: Sequence[str]
     ) -> dict[str, Gate]:
         """Return the gates of sites, by name. All is asked for at once: one journey, if they are few."""
-        asked = [command for one in limits for command in self._ask_gate(one.site, sources, pools)]
-        replies = [reply async for reply in ask(self._link, asked)]
-        size = len(replies) // max(1, len(limits))
-        return {
-            one.site: self._read_gate(one, sources, replies[size * place : size * (place + 1)])
-            for place, one in enumerate(limits)
-        }
+        asked = [list(self._ask_gate(one, sources, pools)) for one in limits]
+        replies = [reply async for reply in ask(self._link, chain.from_iterable(asked))]
+        gates, start = {}, 0
+        for one, commands in zip(limits, asked, strict=True):
+            end = start + len(commands)
+            gates[one.site] = self._read_gate(one, sources, replies[start:end])
+            start = end
+        return gates
 
     def _ask_gate(
-        self, site: str, sources: Sequence[str], pools: Sequence[str]
+        self, limits: SiteLimits, sources: Sequence[str], pools: Sequence[str]
     ) -> Iterator[Sequence[Part]]:
-        shard = find_shard(site)
+        """Yield what must be asked; where there is no rate, nobody keeps a meter."""
+        site, shard = limits.site, find_shard(limits.site)
+        yield "HGETALL", make_key(shard, "rests", site)
         for name in sources:
             yield "ZCOUNT", make_key(shard, "berths", name, site), self._mark, "+inf"
-        for name in sources:
-            yield "HGETALL", make_key(shard, "meter", f"source:{name}:{site}")
-        yield "HGETALL", make_key(shard, "meter", f"site:{site}")
-        yield "HGETALL", make_key(shard, "rests", site)
+        if limits.rates:
+            yield "HGETALL", make_key(shard, "meter", f"site:{site}")
+        if limits.source_rates:
+            for name in sources:
+                yield "HGETALL", make_key(shard, "meter", f"source:{name}:{site}")
         for pool in pools:
             yield "HGETALL", make_key(shard, "turns", pool, site)
 
@@ -123,21 +128,21 @@ class GateView:
         self, limits: SiteLimits, sources: Sequence[str], replies: Sequence[Reply]
     ) -> Gate:
         """Read the replies to ``_ask_gate``, in its order."""
-        some = len(sources)
-        meter, rests, *turns = map(_pair, replies[2 * some :])
+        left = iter(replies)
+        rests = self._read_rests(_pair(next(left)))
+        connections = {name: int(next(left)) for name in sources}
+        meter = _pair(next(left)) if limits.rates else {}
+        meters = {name: _pair(next(left)) if limits.source_rates else {} for name in sources}
         return Gate(
             limits.site,
-            dict(zip(sources, map(int, replies[:some]), strict=True)),
-            self._read_rests(rests),
+            connections,
+            rests,
             read_left(limits.rates, meter, self._now),
-            {
-                name: read_left(limits.source_rates, _pair(flat), self._now)
-                for name, flat in zip(sources, replies[some : 2 * some], strict=True)
-            },
+            {name: read_left(limits.source_rates, one, self._now) for name, one in meters.items()},
             {
                 field[1:]: float(since) / 1000
-                for turn in turns
-                for field, since in turn.items()
+                for turn in left
+                for field, since in _pair(turn).items()
                 if field.startswith("@")
             },
         )

@@ -45,8 +45,8 @@ class Size:
 
     queued: int = 1_000_000
     warm: int = 4_000
-    messages: int = 30_000  # of a round: some three hundred answers in all
-    rounds: int = 3
+    messages: int = 12_000  # of a round
+    rounds: int = 6  # some three hundred answers in all
 
 
 QUICK = Size(queued=10_000, warm=1_000, messages=3_000, rounds=1)
