@@ -63,7 +63,7 @@ def test_it_begins_without_a_store_and_ends_when_told() -> None:
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
         wait_until(lambda: client.get("/api/v1/status").status_code == 503)
         pid = desk.pid
-        assert os.getpriority(os.PRIO_PROCESS, pid) == 5
+        assert os.getpriority(os.PRIO_PROCESS, pid) == 1
         # A listener does not hold it up.
         listener = socket.create_connection(("127.0.0.1", desk.port))
         with listener:
