@@ -1,7 +1,7 @@
 """Retrying: what waits for its next attempt, or is held, is tried now.
 
-Whole queues are let go by the store, several at a time; who waits for it (a Watch) may interrupt it
-between two of them. Whatever happens, what was let go by then is on the record.
+Whole queues are let go by the store piece by piece, several at a time; who waits for it (a Watch) may interrupt it
+between two pieces. Whatever happens, what was let go by then is on the record.
 """
 
 from collections import deque
@@ -120,9 +120,8 @@ class _Haste:
         while left and not self.interrupted:
             queue = left.popleft().queue
             moved = await self._store.hurry(queue, ahead=_AHEAD, go_on=self._go_on)
-            self.deliveries += (
-                moved  # in a line of its own: += takes what was there before it waits
-            )
+            # In a line of its own: += takes what was there before it waits.
+            self.deliveries += moved
 
     def _go_on(self) -> bool:
         self._broken_off = self._broken_off or self.interrupted
