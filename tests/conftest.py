@@ -5,6 +5,7 @@ Where something is missing (a program, the corpus), a test that needs it skips a
 """
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,12 @@ from relay.store.opening import make_link
 from relay.store.queue import Store
 from tests.kit.cluster import Cluster, open_cluster
 from tests.kit.redis import Server, open_server
+
+
+def pytest_configure() -> None:
+    """Let our children hear Ctrl-C: a shell's background jobs ignore it, and so does what they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

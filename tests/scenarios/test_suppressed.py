@@ -26,7 +26,9 @@ async def test_the_host_is_not_bothered_again(server: Server, tmp_path: Path) ->
             await works.post(b"bob@y.test")
             await works.wait_for(bounced=3, delivered=1, queued=0)
             works.check()
-    assert b"not tried: 2 times in a row" in b" ".join(home.messages[2].content.split())
+    # Notices are mail as any other: the third may overtake the second.
+    said = [b" ".join(message.content.split()) for message in home.messages]
+    assert sum(b"not tried: 2 times in a row" in text for text in said) == 1
 
 
 async def test_others_in_the_same_message_get_it(server: Server, tmp_path: Path) -> None:
