@@ -4,9 +4,26 @@ import pytest
 
 from workers.emulation.behaviour import Refusal
 from workers.emulation.providers.wording import KINDS, load_styles, say
+from workers.replies.classifier import read_reply
 
 PERMANENT = {"blocked", "unknown", "spam", "too-large"}
 EITHER = {"tls-required"}
+_TO_THE_SOURCE = {"slow-source", "fewer-connections", "quarantine-source"}
+# What the control loop must make of a kind: what is measured with these providers rests on it.
+ACTIONS = {
+    "throttled": _TO_THE_SOURCE,
+    "too-many-connections": {"fewer-connections"},
+    "messages-per-connection": {"reconnect"},
+    "too-many-recipients": {"retry"},
+    "greylisted": {"retry-same-source"},
+    "blocked": {"quarantine-source"},
+    "blocked-for-now": _TO_THE_SOURCE,
+    "allowance": {"slow-source"},
+    "unknown": {"bounce"},
+    "spam": {"bounce"},
+    "tls-required": {"fix-setup"},
+    "too-large": {"bounce"},
+}
 
 
 @pytest.mark.parametrize("style", load_styles())
@@ -25,6 +42,16 @@ def test_each_style_has_words_for_everything(style: str, kind: str) -> None:
         assert filled.isprintable()
         assert not set(filled) & set("{}")
         assert len(filled) < 480  # RFC 5321 §4.5.3.1.5: a reply line has 512 octets
+
+
+@pytest.mark.parametrize("style", load_styles())
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_is_read_as_it_is_meant(style: str, kind: str) -> None:
+    for reply in load_styles()[style][kind]:
+        said = say(reply, "mx.big.test", "127.0.0.11", b"b@big.test")
+        for provider in ("", style):
+            reading = read_reply(said.code, said.status, said.text, provider=provider)
+            assert reading.action in ACTIONS[kind], said
 
 
 def test_what_a_stranger_calls_himself_is_taken_as_it_is() -> None:
