@@ -24,12 +24,16 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a delivery is: "due" or "claimed"; ``until``: due when, or claimed until."""
+    """Where a delivery is: "due" or "claimed"; ``until``: due when, or claimed until.
+
+    ``site``: of its queue, "" where it is not known.
+    """
 
     state: str
     attempts: int
     until: float | None
     queue: str
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +204,12 @@ class View:
         queue, attempts = name.decode(), int(slip.split(b" ")[6])
         claims = self.link.send("ZSCORE", make_key(shard, "claims"), delivery_id)
         due = self.link.send("ZSCORE", make_key(shard, "due", queue), delivery_id)
+        noted = self.link.send("GET", make_key(shard, "site", queue))
         ends, opens = await claims.wait(), await due.wait()
+        site = (await noted.wait() or b"").decode()
         if ends is not None:
-            return Place("claimed", attempts, float(ends) / 1000, queue)
-        return Place("due", attempts, float(opens or 0) / 1000, queue)
+            return Place("claimed", attempts, float(ends) / 1000, queue, site)
+        return Place("due", attempts, float(opens or 0) / 1000, queue, site)
 
     async def list_ready_queues(
         self, tenants: Iterable[str], domain: str, sources: Sequence[str]

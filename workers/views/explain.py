@@ -1,7 +1,7 @@
 """The story of one message: everything that happened to it, and what comes next.
 
-Read in four journeys to the store, whatever the number of its deliveries: its events; what they say of
-its deliveries, and what holds for them all.
+Read in four journeys to the store, while its deliveries are few: its events; in two, where each delivery
+is, all at the same time; and what holds for them all.
 """
 
 import dataclasses
@@ -93,10 +93,7 @@ async def _find_spot(store: Store, config: Config, part: Part) -> _Spot:
 
 async def _find_placed(store: Store, part: Part) -> _Spot | None:
     place = await store.read_place(part.id, part.domain)
-    if place is None:
-        return None
-    site = (await store.read_sites([place.queue]))[place.queue]
-    return _Spot(place, place.queue, site=site)
+    return None if place is None else _Spot(place, place.queue, site=place.site)
 
 
 async def _find_ready(store: Store, config: Config, part: Part) -> _Spot:

@@ -10,6 +10,7 @@ from relay.config import Config, read
 from relay.store.link import Pending, Reply
 from relay.store.queue import Store
 from tests.kit.command import post
+from tests.kit.messages import Claims
 from workers.admin.service import LEISURE
 from workers.views.backlog import read_backlog
 from workers.views.explain import explain
@@ -52,6 +53,12 @@ async def journeys(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
+async def put_off(store: Store, domain: str) -> None:
+    """Defer what is ready at a domain."""
+    for claim in await Claims(store).take(domain):
+        assert await store.defer(claim, b"", wait=300, attempted=False)
+
+
 async def test_what_each_page_costs(store: Store, config: Config, journeys: list[int]) -> None:
     message_id = await post(store, *(f"x@{domain}" for domain in DOMAINS))
     backlog, _ = await read_backlog(store, Selection())
@@ -67,6 +74,9 @@ async def test_what_each_page_costs(store: Store, config: Config, journeys: list
         "explain": (4, lambda: explain(store, config, message_id)),
         "a page": (4, lambda: list_deliveries(store, config, "acme", DOMAINS[0])),
     }
+    late = await post(store, "x@late.test")
+    await put_off(store, "late.test")
+    pages["explain what is due"] = (4, lambda: explain(store, config, late))
     too_many = {}
     for name, (most, look) in pages.items():
         journeys.clear()
