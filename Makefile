@@ -27,7 +27,7 @@ test: install
 	$(BIN)/python -m pytest tests -m "not heavy and not alone" -n auto --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest $$(grep -rl --include='test_*.py' 'mark\.alone' tests) -m "alone and not heavy"
 
-# What `test` leaves out: thousands of connections, bombs, every ending, kills; six minutes.
+# What `test` leaves out: thousands of connections, bombs, every ending, kills, fail-overs; a quarter of an hour.
 attack: install
 	$(BIN)/python -m pytest tests -m heavy
 
