@@ -17,11 +17,6 @@ _CRLF = b"\r\n"
 _LINES = 32_768  # empty lines that are hashed at a time
 
 
-def canonize_field(field: bytes, form: Form) -> bytes:
-    """Return a header field, which has no CRLF at its end, in one of the forms."""
-    return relax_field(field) if form == "relaxed" else field
-
-
 def relax_field(field: bytes) -> bytes:
     """Return the relaxed form of a header field, without its CRLF (RFC 6376 §3.4.2)."""
     name, _, value = field.partition(b":")

@@ -48,11 +48,17 @@ class Fields:
         RFC 6376 §5.4.2: of several the lowest first, each once; a name that is left over means that
         there is none more, and adds nothing. ``but``: the signature itself is never meant (§3.7).
         """
-        left: dict[bytes, list[int]] = {}
+        taken: dict[bytes, int] = {}  # how many of a name, from below
         chosen = []
         for name in names:
-            if name not in left:
-                left[name] = [place for place in self.find(name) if place != but]
-            if left[name]:
-                chosen.append(self._fields[left[name].pop()])
+            places = self._places.get(name)
+            if places is None:
+                continue
+            count = taken.get(name, 0)
+            if count < len(places) and places[-1 - count] == but:
+                count += 1
+            if count < len(places):
+                chosen.append(self._fields[places[-1 - count]])
+                count += 1
+            taken[name] = count
         return chosen

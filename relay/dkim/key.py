@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import ClassVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -28,28 +29,41 @@ _HAS_P = re.compile(rb"(?:^|;)[ \t\r\n]*p[ \t\r\n]*=")
 
 
 @dataclass(frozen=True, slots=True)
-class PublicKey:
+class RsaKey:
     """A key that signs mail. ``exact``: i= must be d= itself, and nothing below it (t=s)."""
 
-    key: RSAPublicKey | Ed25519PublicKey
+    key: RSAPublicKey
     exact: bool = False
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """What a= must name."""
-        return "rsa" if isinstance(self.key, RSAPublicKey) else "ed25519"
+    algorithm: ClassVar[Algorithm] = "rsa"  # what a= must name
 
     def verify(self, seal: bytes, octets: bytes) -> bool:
         """Tell whether ``seal`` was made of these octets with the private half."""
         try:
-            if isinstance(self.key, RSAPublicKey):
-                self.key.verify(seal, octets, _PADDING, _HASH)
-            else:
-                # RFC 8463 §3: Ed25519 signs the SHA-256 digest, not the octets.
-                self.key.verify(seal, sha256(octets).digest())
+            self.key.verify(seal, octets, _PADDING, _HASH)
         except InvalidSignature:
             return False
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Ed25519Key:
+    """The same of the other kind (RFC 8463)."""
+
+    key: Ed25519PublicKey
+    exact: bool = False
+    algorithm: ClassVar[Algorithm] = "ed25519"
+
+    def verify(self, seal: bytes, octets: bytes) -> bool:
+        """Tell whether ``seal`` was made of these octets with the private half."""
+        try:
+            # RFC 8463 §3: Ed25519 signs the SHA-256 digest, not the octets.
+            self.key.verify(seal, sha256(octets).digest())
+        except InvalidSignature:
+            return False
+        return True
+
+
+PublicKey = RsaKey | Ed25519Key
 
 
 class Keys:
@@ -64,7 +78,7 @@ class Keys:
         Raises NameUnavailable, when nobody can say now; Unproven, when there is none that counts.
         """
         found = await self._resolver.find_txt(f"{selector}._domainkey.{domain}")
-        return parse_key(choose_record(found.records))
+        return read_key(found.records)
 
 
 def choose_record(records: Sequence[bytes]) -> bytes:
@@ -81,11 +95,16 @@ def choose_record(records: Sequence[bytes]) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
-def parse_key(record: bytes) -> PublicKey:
-    """Read a record (RFC 6376 §3.6.1). Raises Unproven.
+def read_key(records: tuple[bytes, ...]) -> PublicKey:
+    """Return the key among the records of a name. Raises Unproven.
 
-    Remembered by what it says: parsing takes longer than verifying.
+    Remembered by what they say: parsing takes longer than verifying.
     """
+    return parse_key(choose_record(records))
+
+
+def parse_key(record: bytes) -> PublicKey:
+    """Read a record (RFC 6376 §3.6.1). Raises Unproven."""
     if len(record) > _RECORD_OCTETS:
         raise Unproven(f"the key record has more than {_RECORD_OCTETS} octets")
     tags = parse_tags(record)
@@ -102,9 +121,9 @@ def parse_key(record: bytes) -> PublicKey:
         raise Unproven("the key is revoked (p= is empty)")
     match tags.get(b"k", b"rsa").lower():
         case b"rsa":
-            return PublicKey(_read_rsa(octets), b"s" in flags)
+            return RsaKey(_read_rsa(octets), b"s" in flags)
         case b"ed25519":
-            return PublicKey(_read_ed25519(octets), b"s" in flags)
+            return Ed25519Key(_read_ed25519(octets), b"s" in flags)
         case _:
             raise Unproven("the kind of key is not known (k=)")
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from relay.dkim.canon import BODIES, Form, SimpleBody, canonize_field
+from relay.dkim.canon import BODIES, Form, SimpleBody, relax_field
 from relay.dkim.fields import Fields
 from relay.dkim.key import Keys, PublicKey
 from relay.dkim.signature import NAME, Signature, parse_signature, read_domain
@@ -65,7 +65,7 @@ class Verifier:
         except Unproven as problem:
             self._reasons = [str(problem)]
         for _, signature in self._signatures:
-            form = signature.body_form
+            form = signature.terms.body_form
             self._bodies.setdefault(form, BODIES[form]())
 
     @property
@@ -83,15 +83,16 @@ class Verifier:
         digests = {form: body.finish() for form, body in self._bodies.items()}
         temporary = False
         for place, signature in self._signatures:
+            terms = signature.terms
             try:
-                self._check_body(signature, digests[signature.body_form])
-                key = await keys.find(signature.selector, signature.domain)
+                self._check_body(signature, digests[terms.body_form])
+                key = await keys.find(terms.selector, terms.domain)
                 self._check_head(place, signature, key)
             except (Unproven, NameUnavailable) as problem:
                 temporary = temporary or isinstance(problem, NameUnavailable)
-                self._reasons.append(f"{signature.selector}/{signature.domain}: {problem}")
+                self._reasons.append(f"{terms.selector}/{terms.domain}: {problem}")
             else:
-                return Verdict(signature.domain, signature.selector, seal=signature.seal)
+                return Verdict(terms.domain, terms.selector, seal=signature.seal)
         return Verdict(temporary=temporary, reason="; ".join(self._reasons))
 
     def _read(self, head: bytes, wanted: Callable[[str], bool]) -> None:
@@ -132,24 +133,25 @@ class Verifier:
             raise Unproven(f"no DKIM signature of these domains, only of {named}")
 
     def _check_body(self, signature: Signature, digest: bytes) -> None:
-        length = self._bodies[signature.body_form].length
-        if signature.length is not None and signature.length != length:
+        covered = signature.terms.length
+        if covered is not None and covered != (
+            length := self._bodies[signature.terms.body_form].length
+        ):
             # RFC 6376 §8.2: what stands behind is anybody's.
-            raise Unproven(f"it covers {signature.length} of {length} octets of the body (l=)")
+            raise Unproven(f"it covers {covered} of {length} octets of the body (l=)")
         if signature.digest != digest:
             raise Unproven("the body is not the one that was signed")
 
     def _check_head(self, place: int, signature: Signature, key: PublicKey) -> None:
-        if key.algorithm != signature.algorithm:
+        terms = signature.terms
+        if key.algorithm != terms.algorithm:
             raise Unproven("the key is of another kind than a=")
-        if key.exact and signature.identity != signature.domain:
+        if key.exact and terms.identity != terms.domain:
             raise Unproven("i= is below d=, which the key does not allow (t=s)")
-        form = signature.head_form
-        signed = [
-            canonize_field(field, form) for field in self._fields.choose(signature.names, but=place)
-        ]
         # RFC 6376 §3.7: the field itself comes last, with nothing in b= and without its CRLF.
-        signed.append(canonize_field(signature.unsealed, form))
+        signed = [*self._fields.choose(terms.names, but=place), signature.unsealed]
+        if terms.head_form == "relaxed":
+            signed = [relax_field(field) for field in signed]
         if not key.verify(signature.seal, b"\r\n".join(signed)):
             raise Unproven("the head is not the one that was signed, or not with this key")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.dkim.canon import BODIES, Form, RelaxedBody, SimpleBody, canonize_field, relax_field
+from relay.dkim.canon import BODIES, Form, RelaxedBody, SimpleBody, relax_field
 
 each_form = pytest.mark.parametrize("form", BODIES)
 
@@ -41,7 +41,6 @@ def expect(body: bytes, form: Form) -> tuple[bytes, int]:
 def test_the_examples_of_the_rfc() -> None:
     assert relax_field(b"A: X") == b"a:X"
     assert relax_field(b"B : Y\t\r\n\tZ  ") == b"b:Y Z"
-    assert canonize_field(b"B : Y\t\r\n\tZ  ", "simple") == b"B : Y\t\r\n\tZ  "
     body = b" C \r\nD \t E\r\n\r\n\r\n"
     assert hash_pieces("relaxed", [body])[0] == sha256(b" C\r\nD E\r\n").digest()
     assert hash_pieces("simple", [body])[0] == sha256(b" C \r\nD \t E\r\n").digest()

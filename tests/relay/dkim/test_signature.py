@@ -30,15 +30,15 @@ def write(**tags: str | None) -> bytes:
 def test_what_is_left_out() -> None:
     signature = parse_signature(write(), now=NOW)
 
-    assert (signature.algorithm, signature.domain, signature.selector) == (
+    assert (signature.terms.algorithm, signature.terms.domain, signature.terms.selector) == (
         "rsa",
         "acme.example",
         "s1",
     )
-    assert (signature.head_form, signature.body_form) == ("simple", "simple")
-    assert signature.names == (b"from", b"to", b"from")
-    assert signature.identity == "acme.example"
-    assert signature.length is None
+    assert (signature.terms.head_form, signature.terms.body_form) == ("simple", "simple")
+    assert signature.terms.names == (b"from", b"to", b"from")
+    assert signature.terms.identity == "acme.example"
+    assert signature.terms.length is None
     assert (signature.digest, signature.seal) == (bytes(32), bytes(6))
     assert signature.unsealed == write(b="")
 
@@ -50,9 +50,9 @@ def test_everything() -> None:
     )  # fmt: skip
     signature = parse_signature(field, now=NOW)
 
-    assert signature.algorithm == "ed25519"
-    assert (signature.head_form, signature.body_form) == ("relaxed", "simple")
-    assert (signature.identity, signature.length) == ("news.acme.example", 12)
+    assert signature.terms.algorithm == "ed25519"
+    assert (signature.terms.head_form, signature.terms.body_form) == ("relaxed", "simple")
+    assert (signature.terms.identity, signature.terms.length) == ("news.acme.example", 12)
 
 
 @pytest.mark.parametrize(
@@ -136,4 +136,4 @@ def test_any_field_is_read_or_unproven(parts: list[bytes]) -> None:
         signature = parse_signature(field, now=NOW)
     except Unproven:
         return
-    assert signature.domain == domain
+    assert signature.terms.domain == domain
