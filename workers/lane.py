@@ -19,6 +19,7 @@ from relay.counters import COUNTERS
 from relay.errors import SourceUnusable, StoreError, StoreUnavailable
 from relay.events import encode_event
 from relay.model import Blame, Claim, Disposition, Outcome
+from relay.net.patience import Patience
 from relay.smtp.client import LocalProtocolError
 from workers.attempt import Attempt
 from workers.berth import DEPTH, Berth, find_rests
@@ -181,17 +182,27 @@ class Lane:
     async def _next_claim(self) -> Claim | None:
         """Return the next claim; None when there is none for as long as sessions are kept."""
         if not self._waiting and not self._stopping:
-            idle = self._settings.idle
-            limited = self._berth.terms.connections is not None
-            with trio.move_on_after(min(idle, _SHORT_IDLE) if limited else idle):
-                # Another session may be quicker than the one that was woken: that one sleeps on.
-                while not self._waiting and not self._stopping:
-                    await self._parked.park()
+            await self._wait_for_claim()
         if self._desk.suspended:
             self._withdraw()
         if self._is_closed():
             self.hold_back()  # what came back to the line since we heard
         return self._waiting.popleft() if self._waiting else None
+
+    async def _wait_for_claim(self) -> None:
+        """Sleep until there is one, for as long as sessions are kept."""
+        idle: float = self._settings.idle
+        if self._berth.terms.connections is not None:
+            idle = min(idle, _SHORT_IDLE)
+        patience = Patience(self._parked.unpark_all)  # who has time left sleeps on
+        ends = trio.current_time() + idle
+        patience.allow_until(ends)
+        try:
+            # Another session may be quicker than the one that was woken: that one sleeps on.
+            while not self._waiting and not self._stopping and trio.current_time() < ends:
+                await self._parked.park()
+        finally:
+            patience.end()
 
     def _withdraw(self) -> None:
         """What has been suspended since it was claimed goes back, and waits with the rest."""

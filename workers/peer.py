@@ -23,6 +23,7 @@ from relay.errors import (
     TlsFailed,
 )
 from relay.model import Claim, Outcome
+from relay.net.patience import Patience
 from relay.net.stream import Stream
 from relay.net.tls import make_client_context
 from relay.smtp.client import (
@@ -53,7 +54,6 @@ _COMMAND_PATIENCE = 300.0
 _BLOCK_PATIENCE = 180.0  # §4.5.3.2.5: for a piece of content to be taken
 _HANDSHAKE_PATIENCE = 60.0
 _QUIT_PATIENCE = 2.0
-_SLACK = 1.0
 
 NOT_OFFERED = "the host does not offer STARTTLS"
 
@@ -98,7 +98,8 @@ class Peer:
         self._site = site
         self._smtp = ClientSession(ehlo.encode("ascii"))
         self.proof = NOTHING
-        self._scope = trio.CancelScope()
+        self._patience = Patience(self._lose_patience)
+        self._is_late = False  # the host is, and the connection is closed for it
         self._dot_left = False  # the content of this message, to its end, is on its way
         self._once = False  # ... has an open attempt, and is not to be tried twice
         self.is_unwanted = False  # drop: nothing more is begun
@@ -132,17 +133,26 @@ class Peer:
 
     async def open(self, guard: Guard, authorities: Authorities) -> None:
         """Get to where a message may be begun. Raises HostFailed, NetworkError."""
-        with self._scope:
+        try:
             await self._greet()
             if guard.level != "none":
                 if self._smtp.capabilities.starttls:
                     await self._start_tls(guard, authorities)
                 elif guard.demands_tls:
                     raise TlsUntrusted("starttls-not-supported", NOT_OFFERED)
-        if self._scope.cancelled_caught:
+            self._patience.allow_until(math.inf)  # it is our turn
+        except NetworkError:
+            if not self._is_late:
+                raise
             if self._smtp.state is State.TLS:
-                raise TlsFailed("the TLS handshake does not come to an end")
-            raise PeerSilent(f"no answer to {self._smtp.awaiting or 'TLS'}: timed out")
+                raise TlsFailed("the TLS handshake does not come to an end") from None
+            text = f"no answer to {self._smtp.awaiting or 'TLS'}: timed out"
+            raise PeerSilent(text) from None
+
+    def _lose_patience(self) -> None:
+        """The host has had its time: whoever waits for it finds the connection closed."""
+        self._is_late = True
+        self._stream.close()
 
     async def _greet(self) -> None:
         """Wait for greeting and EHLO."""
@@ -172,7 +182,7 @@ class Peer:
             event = await self._next_event()
             if not isinstance(event, TlsGo):
                 raise TlsFailed("the host offers STARTTLS and refuses it")
-            self._allow(_HANDSHAKE_PATIENCE)
+            self._patience.allow(_HANDSHAKE_PATIENCE)
             names = guard.names or (self.host.name,)
             # The certificates are looked at afterwards, by us: with DANE it is not authorities who
             # vouch for them, and without a demand we want to know all the same.
@@ -186,12 +196,6 @@ class Peer:
         self._smtp.tls_started()
         await self._greet()
 
-    def _allow(self, seconds: float) -> None:
-        """Give what follows this much time, to within a second: moving a deadline is not cheap."""
-        due = trio.current_time() + seconds
-        if not -_SLACK < self._scope.deadline - due < _SLACK:
-            self._scope.deadline = due
-
     async def _next_event(self) -> object:
         """Return the core's next event; reads and writes as needed. Raises NetworkError."""
         smtp, stream = self._smtp, self._stream
@@ -202,8 +206,7 @@ class Peer:
             if event is not None and not out:
                 return event
             if out or heard:
-                patience = _PATIENCE.get(smtp.awaiting, _COMMAND_PATIENCE)
-                self._allow(patience)
+                self._patience.allow(_PATIENCE.get(smtp.awaiting, _COMMAND_PATIENCE))
             if out:
                 await stream.send(out)
             if event is not None:
@@ -230,26 +233,23 @@ class Peer:
         Never raises for what the peer does. Raises ClaimLost; StoreUnavailable when the message
         could not be read, or ``drop`` cut it off (its end was not sent then).
         """
-        self._scope = trio.CancelScope()
         self._dot_left = self._once = False
         self.sent += 1
-        reason = ""
         try:
-            with self._scope:
-                results = await self._transact(claim, store, attempt, early=early)
-                # Still True when the peer closed in good order instead of answering the dot.
-                return _judge(results, unknown=self._is_unknown, site=self._site)
-            reason = "the host took too long to answer"
+            results = await self._transact(claim, store, attempt, early=early)
+            # Still True when the peer closed in good order instead of answering the dot.
+            return _judge(results, unknown=self._is_unknown, site=self._site)
         except RemoteProtocolError as error:
             reason = f"the host talks nonsense: {error}"
         except (PeerClosed, PeerSilent) as error:
-            reason = str(error)
+            reason = "the host took too long to answer" if self._is_late else str(error)
         except (ClaimLost, StoreUnavailable, StoreError):
             self._smtp.abandon("")
             raise
         finally:
             unknown = self._is_unknown
             self._dot_left = self._once = False
+            self._patience.allow_until(math.inf)  # it is our turn
             if self.is_unwanted:  # what ``drop`` has left to us
                 self._stream.close()
         results = self._smtp.abandon(reason)
@@ -285,7 +285,7 @@ class Peer:
         while part < chunks and self._smtp.takes_content:
             octets = claim.body
             if octets is None:
-                self._scope.deadline = math.inf  # the store has patience of its own
+                self._patience.allow_until(math.inf)  # the store has patience of its own
                 octets = await store.read_part(claim.delivery, part)
             if octets is None:
                 raise StoreError(f"part {part} of the message is not in the store any more")
@@ -293,10 +293,10 @@ class Peer:
             if part == chunks:  # the final dot goes with it
                 self._once = recorded is None
                 recorded = recorded or store.record_attempt(claim, attempt)
-                self._scope.deadline = math.inf
+                self._patience.allow_until(math.inf)
                 if not await recorded.wait():
                     raise ClaimLost(claim.delivery.id)
-            self._allow(_BLOCK_PATIENCE)
+            self._patience.allow(_BLOCK_PATIENCE)
             await self._stream.send(self._smtp.content(octets, part == chunks))
         self._dot_left = part == chunks
         return part
@@ -312,7 +312,7 @@ class Peer:
         except (NetworkError, RemoteProtocolError, LocalProtocolError):
             pass  # it was over anyway
         finally:
-            self._stream.close()
+            self.close()
 
     def drop(self) -> None:
         """Close as soon as that costs no message: our lease of the connection may be another's.
@@ -330,6 +330,7 @@ class Peer:
 
     def close(self) -> None:
         """Close at once."""
+        self._patience.end()
         self._stream.close()
 
 

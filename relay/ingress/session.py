@@ -22,6 +22,7 @@ from relay.ingress.desk import Desk
 from relay.ingress.draft import Draft
 from relay.ingress.trace import MAX_HOPS, make_received
 from relay.model import Recipient, make_message_id
+from relay.net.patience import Patience
 from relay.net.stream import Stream
 from relay.smtp.command import Mail, Rcpt
 from relay.smtp.server import (
@@ -36,7 +37,6 @@ from relay.smtp.server import (
 from relay.store.keys import find_shard
 from relay.store.queue import INLINE_OCTETS
 
-_SLACK = 1.0  # seconds by which a deadline may be off
 _CLOSING = 2.0  # seconds for the last reply to leave
 
 
@@ -58,7 +58,8 @@ class Session:
         self._deciding = False  # its message has come; whether it is accepted is ours to say
         self._displaced = False
         self._scope = trio.CancelScope()
-        self._message_due = math.inf  # when patience with this session ends
+        self._patience = Patience(self._scope.cancel)
+        self._message_due = math.inf  # when it ends with this message
         self._tenants: set[str] = set()  # for whom it counts (tally.py)
 
     @property
@@ -103,6 +104,7 @@ class Session:
         finally:
             self._close_draft()
             self._desk.acceptance.sessions.leave(self._tenants)
+            self._patience.end()
             self._stream.close()
 
     async def _serve(self) -> None:
@@ -123,30 +125,28 @@ class Session:
                 await stream.send(smtp.data_to_send())
                 return
             if replies := smtp.data_to_send():
-                self._set_deadline()
+                self._be_patient()
                 await stream.send(replies)
             elif smtp.in_content:
-                self._set_deadline()
+                self._be_patient()
             # else half a command came: its other half does not get five minutes of its own.
             octets = await stream.receive()
             if not octets:
                 return
             smtp.receive(octets)
 
-    def _set_deadline(self) -> None:
-        """RFC 5321 §4.5.3.2: one deadline for the reply to leave and the next octets to come.
+    def _be_patient(self) -> None:
+        """RFC 5321 §4.5.3.2: one limit for the reply to leave and the next octets to come.
 
         Each wait is bounded there, not their sum: a peer that sends an octet every three minutes would
-        hold its connection for years, so there is one deadline for a whole message, too.
+        hold its connection for years, so there is one limit for a whole message, too.
         """
         if self._smtp.in_content:
             wait: float = self._desk.config.ingress.data_timeout
         else:
             wait = self._desk.door.find_patience(self)
-        due = min(trio.current_time() + wait, self._message_due)
-        # Moving a deadline costs as much as reading a command; a second more or less is no matter.
-        if not -_SLACK < self._scope.deadline - due < _SLACK:
-            self._scope.deadline = due
+        due = trio.current_time() + wait
+        self._patience.allow_until(min(self._message_due, due))
 
     async def _say_goodbye(self) -> None:
         if self._desk.door.stopping:
@@ -280,7 +280,7 @@ class Session:
 
     async def _store_part(self, draft: Draft) -> None:
         """Let go of what has arrived of a large message: it waits in the store for its end."""
-        self._scope.deadline = math.inf
+        self._patience.allow_until(math.inf)
         await draft.look(self._desk.acceptance.judge)
         if draft.trouble is None:
             try:
@@ -293,7 +293,7 @@ class Session:
         draft.body = b""
         # The head stays, and is there twice while a signature is verified.
         self._release(draft, all_but=2 * len(draft.head))
-        self._set_deadline()
+        self._be_patient()
 
     def _release(self, draft: Draft, *, all_but: int = 0) -> None:
         """Count memory of a message no more."""
@@ -305,7 +305,7 @@ class Session:
         draft = self._draft
         # From here on the deadline is the store's, the DNS', a scanner's: answering "timed out" would
         # not be true.
-        self._scope.deadline = math.inf
+        self._patience.allow_until(math.inf)
         self._deciding = True
         began = time.perf_counter()
         try:
@@ -341,7 +341,7 @@ class Session:
             return draft.trouble
         if draft.parts and draft.body:
             await self._store_part(draft)
-            self._scope.deadline = math.inf
+            self._patience.allow_until(math.inf)
         elif not draft.parts and draft.trouble is None:
             await draft.look(self._desk.acceptance.judge)
         if draft.trouble is None and draft.hops > MAX_HOPS:
@@ -367,7 +367,7 @@ class Session:
             self._smtp.refuse(421, "4.7.0", "Too many TLS handshakes, try again later")
             return
         self._smtp.accept()
-        self._set_deadline()
+        self._be_patient()
         await self._stream.send(self._smtp.data_to_send())
         await self._stream.start_tls(self._desk.tls.context, server_side=True)
         self._smtp.tls_started()

@@ -9,7 +9,6 @@ Deadlines are the caller's: cancel scopes around ``receive`` and ``send``. After
 ``send`` or handshake the stream is only good for ``close``.
 """
 
-import contextlib
 import socket
 import ssl
 import struct
@@ -45,8 +44,10 @@ class Stream:
             # would almost always be in vain: wait, then read.
             while True:
                 await trio.lowlevel.wait_readable(self._sock)
-                with contextlib.suppress(BlockingIOError):
+                try:
                     return self._sock.recv(size)
+                except BlockingIOError:
+                    pass  # woken for nothing
         except (OSError, trio.ClosedResourceError) as error:
             raise PeerClosed(f"connection lost: {_name(error)}") from error
 
@@ -62,26 +63,21 @@ class Stream:
             except ssl.SSLEOFError:
                 return b""
 
-    async def send(self, octets: bytes) -> None:
+    async def send(self, octets: bytes | memoryview) -> None:
         """Send everything. Raises PeerClosed."""
-        sock = self._sock if self.tls is None else self.tls
+        sock, rest = self._sock, octets
         try:
-            sent = self._try_send(sock, octets)
-            if sent == len(octets):
-                return
-            rest = memoryview(octets)[sent:]
-            while rest:
+            while True:
+                try:
+                    sent = sock.send(rest)
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    sent = 0
+                if sent == len(rest):
+                    return
+                rest = memoryview(rest)[sent:]
                 await trio.lowlevel.wait_writable(sock)
-                rest = rest[self._try_send(sock, rest) :]
         except (OSError, trio.ClosedResourceError) as error:
             raise PeerClosed(f"connection lost: {_name(error)}") from error
-
-    @staticmethod
-    def _try_send(sock: socket.socket, octets: bytes | memoryview) -> int:
-        try:
-            return sock.send(octets)
-        except (BlockingIOError, ssl.SSLWantWriteError):
-            return 0
 
     async def start_tls(
         self,
