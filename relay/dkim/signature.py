@@ -19,9 +19,9 @@ _SEAL_OCTETS = 1024  # RSA of 8192 bits
 _NAMES = 500
 _AHEAD = 86_400.0  # s by which a signer's clock may be ahead
 
-# d= and b=: a tag begins at the start, or behind a ";".
-_DOMAIN = re.compile(rb"(?:\A|;)[ \t\r\n]*d[ \t\r\n]*=([^;]*)")
-_SEAL = re.compile(rb"(?:\A|;)[ \t\r\n]*b[ \t\r\n]*=([^;]*)")
+# d= and b=, in tags with a ";" in front of the first as well: so a search goes from one to the next.
+_DOMAIN = re.compile(rb";[ \t\r\n]*d[ \t\r\n]*=([^;]*)")
+_SEAL = re.compile(rb";[ \t\r\n]*b[ \t\r\n]*=([^;]*)")
 _FIELD_NAME = re.compile(rb"[!-9;-~]+")  # RFC 5322 §3.6.8
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 
@@ -58,7 +58,7 @@ class Signature:
 
 def read_domain(field: bytes) -> str:
     """Return d= in lower case without reading the rest; "" when it cannot be read."""
-    found = _DOMAIN.search(field.partition(b":")[2])
+    found = _DOMAIN.search(b";" + field.partition(b":")[2])
     return read_host(found[1].strip(BLANKS)) if found is not None else ""
 
 
@@ -118,8 +118,8 @@ def _read_terms(
 
 def _unseal(value: bytes) -> bytes:
     """Return the tags with nothing in b= (RFC 6376 §3.7): up to the next ";", blanks too."""
-    found = _SEAL.search(value)
-    return value[: found.start(1)] + value[found.end(1) :] if found is not None else value
+    found = _SEAL.search(b";" + value)
+    return value[: found.start(1) - 1] + value[found.end(1) - 1 :] if found is not None else value
 
 
 def _read_algorithm(value: bytes) -> Algorithm:

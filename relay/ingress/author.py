@@ -16,6 +16,7 @@ MOST = 100  # addresses; more than one is rare, and nobody writes together with 
 # RFC 5322 §3.2.2: a comment, without others inside; they are taken off from the inside out.
 _COMMENT = re.compile(rb"\((?:[^()\\]|\\.)*+(\))?")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*+(")?')  # §3.2.4
+_SPECIALS = re.compile(rb'[()"\\]')
 _DEEPEST = 10
 _ADDRESS = rb"[^<>\s,;:@]+@[^<>\s,;:@]+"
 # §3.4: name-addr. The name may be anything by now; quoted strings have become `_`.
@@ -69,6 +70,8 @@ def _read_mailbox(text: bytes) -> list[bytes]:
 
 def _strip(value: bytes) -> bytes | None:
     """Take off quoted strings and comments; None when they do not come out even."""
+    if not _SPECIALS.search(value):
+        return value
     # Quoted strings first: a bracket inside one opens no comment. The other way round a quote in a
     # comment would be taken for the beginning of a string; then what is left does not come out even.
     value = _QUOTED.sub(lambda found: b"_" if found[1] else found[0], value)
@@ -77,6 +80,4 @@ def _strip(value: bytes) -> bytes | None:
         value = _COMMENT.sub(lambda found: b" " if found[1] else found[0], value)
         if value == before:
             break
-    if any(octet in value for octet in b'()"\\'):
-        return None
-    return value
+    return None if _SPECIALS.search(value) else value

@@ -163,17 +163,17 @@ class Evidence:
 
     def _find_owner(self, domain: str) -> Tenant | None:
         """Return the candidate whose signature one of this domain (d=) is."""
-        fallback = _FALLBACK.fullmatch(domain)
         for tenant in self._candidates:
-            if "dkim" not in tenant.proof:
-                continue
-            if self._judge.admission.owns(tenant, domain):
-                return tenant
-            # a-b.example and a.b.example are the same here; Google has no other name for them.
-            if (
-                fallback is not None
-                and tenant.dkim_fallback
-                and any(fallback[1] == own.replace(".", "-") for own in tenant.domains)
+            if "dkim" in tenant.proof and (
+                self._judge.admission.owns(tenant, domain) or _is_fallback(tenant, domain)
             ):
                 return tenant
         return None
+
+
+def _is_fallback(tenant: Tenant, domain: str) -> bool:
+    """Tell whether Google signs so for a domain of the tenant."""
+    if not tenant.dkim_fallback or (found := _FALLBACK.fullmatch(domain)) is None:
+        return False
+    # a-b.example and a.b.example are the same here; Google has no other name for them.
+    return any(found[1] == own.replace(".", "-") for own in tenant.domains)

@@ -9,7 +9,7 @@ here and what the recipient's program shows is how attachments are hidden. Every
 ``transfer`` decodes them, ``names`` looks for file names, in ``archives`` as well.
 """
 
-from relay.mime.fields import fields
+from relay.mime.fields import fields, split_fields, unfold
 from relay.mime.limits import Limits, Unreadable
 from relay.mime.names import list_names, walk_all
 from relay.mime.part import Part, walk
@@ -26,6 +26,8 @@ __all__ = [
     "fields",
     "list_names",
     "read_message",
+    "split_fields",
+    "unfold",
     "walk",
     "walk_all",
 ]

@@ -36,7 +36,13 @@ def find_fields(head: bytes) -> Iterator[Field]:
 
 
 def fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and value of each field of a head, unfolded and otherwise as written.
+    """Yield name and value of each field of a head, unfolded and otherwise as written."""
+    for name, value in split_fields(head):
+        yield name, unfold(value)
+
+
+def split_fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield name and value of each field of a head, folded as they came.
 
     It ends at an empty line; lines that are no field are left out. The same as ``find_fields``, in a
     third of the time.
@@ -46,7 +52,7 @@ def fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
         name, colon, value = text.partition(b":")
         bare = name.rstrip(b" \t")
         if colon and bare and min(bare) > 32:
-            yield bare, unfold(value)
+            yield bare, value
 
 
 def unfold(value: bytes) -> bytes:

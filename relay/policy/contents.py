@@ -5,7 +5,7 @@ These run in a thread where a message is large. ``relay.mime`` bounds how much t
 
 from collections.abc import Iterable
 
-from relay.mime import Part, Unreadable, fields, list_names, walk_all
+from relay.mime import Part, Unreadable, list_names, split_fields, walk_all
 from relay.policy.names import list_forms
 
 # Octets of a head that are looked at, as of the head of any part. A longer one is not cut: a
@@ -17,15 +17,15 @@ MAX_NAMES = 1 << 20  # characters of all names, in all their forms
 
 
 def read_fields(head: bytes) -> dict[bytes, list[bytes]]:
-    """Return the values of a head's fields, unfolded and trimmed, by their names in lower case.
+    """Return the values of a head's fields, folded as they came, by their names in lower case.
 
     Raises Unreadable.
     """
     if len(head) > MAX_HEAD:
         raise Unreadable(f"its head has {len(head)} octets, more than {MAX_HEAD}")
     found: dict[bytes, list[bytes]] = {}
-    for name, value in fields(head):
-        found.setdefault(name.strip(b" \t").lower(), []).append(value.strip(b" \t"))
+    for name, value in split_fields(head):
+        found.setdefault(name.lower(), []).append(value)
     return found
 
 

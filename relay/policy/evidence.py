@@ -5,14 +5,14 @@ out is remembered, too: the next rule hears the same.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar, TypeVarTuple, cast
 
 import trio
 
 from relay.address import find_domain, name_sender
 from relay.config.pattern import Pattern
-from relay.mime import Part, Unreadable, read_message
+from relay.mime import Part, Unreadable, read_message, unfold
 from relay.mime.words import decode_words
 from relay.policy.contents import MAX_VALUE, read_fields, read_names, read_types
 from relay.policy.facts import Facts
@@ -28,17 +28,30 @@ _INLINE_OCTETS = 64 * 1024
 _INLINE_STEPS = 500_000
 
 
+class OutOfTime(Exception):
+    """There is no time left to find out more."""
+
+
 class Evidence:
     """One message, as rules see it."""
 
     def __init__(
-        self, facts: Facts, scanners: Mapping[str, Scanner], threads: trio.CapacityLimiter
+        self,
+        facts: Facts,
+        scanners: Mapping[str, Scanner],
+        threads: trio.CapacityLimiter,
+        *,
+        deadline: float,
     ) -> None:
-        """``threads`` is shared by all messages: hostile ones must not take every thread."""
+        """``threads`` is shared by all messages: hostile ones must not take every thread.
+
+        ``deadline``: trio time. Whatever has to wait beyond it raises OutOfTime.
+        """
         self.facts = facts
         self.scans: dict[str, Scan] = {}  # what scanners have said
         self._scanners = scanners
         self._threads = threads
+        self._deadline = deadline
         self._known: dict[str, object] = {}  # by what was asked; an Unreadable, if that came of it
         self._failed: dict[str, ScanFailed] = {}
 
@@ -66,7 +79,7 @@ class Evidence:
     async def find_values(self, name: bytes) -> list[bytes]:
         """Return the values of all header fields of this name (in lower case), unfolded."""
         fields = await self._remember("head", self._read_fields)
-        return fields.get(name, [])
+        return [unfold(value).strip(b" \t") for value in fields.get(name, ())]
 
     async def find_types(self) -> frozenset[str]:
         """Return the types of all parts, and "image/*" for each "image/png"."""
@@ -98,7 +111,9 @@ class Evidence:
             raise self._failed[name]
         if name not in self.scans:
             try:
-                self.scans[name] = await self._scanners[name].scan(await self._inquire())
+                self.scans[name] = await self._in_time(
+                    self._scanners[name].scan, await self._inquire()
+                )
             except ScanFailed as error:
                 self._failed[name] = error
                 raise
@@ -122,7 +137,7 @@ class Evidence:
     # -- how it is found out
 
     async def _read(self) -> bytes:
-        return await self._remember("octets", self.facts.read)
+        return await self._remember("octets", partial(self._in_time, self.facts.read))
 
     async def _read_fields(self) -> dict[bytes, list[bytes]]:
         head = self.facts.head
@@ -162,9 +177,19 @@ class Evidence:
         """
         if not in_thread:
             return function(*arguments)
-        return await trio.to_thread.run_sync(
-            function, *arguments, limiter=self._threads, abandon_on_cancel=True
-        )
+
+        async def run() -> _T:
+            return await trio.to_thread.run_sync(
+                function, *arguments, limiter=self._threads, abandon_on_cancel=True
+            )
+
+        return await self._in_time(run)
+
+    async def _in_time(self, find: Callable[[*_Ts], Awaitable[_T]], *arguments: *_Ts) -> _T:
+        """Await what may have to wait, and nothing else: a scope costs more than a look at a field."""
+        with trio.CancelScope(deadline=self._deadline):
+            return await find(*arguments)
+        raise OutOfTime
 
 
 def _search_values(pattern: Pattern, values: Sequence[bytes]) -> bool:

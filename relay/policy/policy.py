@@ -17,7 +17,7 @@ from relay.config.schema import Config
 from relay.mime import Unreadable
 from relay.policy.conditions import Conditions
 from relay.policy.decision import Action, Decision
-from relay.policy.evidence import Evidence
+from relay.policy.evidence import Evidence, OutOfTime
 from relay.policy.facts import Facts
 from relay.policy.index import Index
 from relay.scan.inquiry import ScanFailed
@@ -60,19 +60,23 @@ class Policy:
 
         Raises what ``facts.read`` raises. Blocks only if a rule looks into the message.
         """
-        judge = _Judge(Evidence(facts, self._scanners, self._threads))
+        deadline = trio.current_time() + self._seconds
+        judge = _Judge(Evidence(facts, self._scanners, self._threads, deadline=deadline))
         at: Rule | None = None
-        with trio.move_on_after(self._seconds):
+        try:
             for number, conditions in enumerate(self._index.find(judge.evidence), start=1):
                 at = conditions.rule
                 if number % _AT_A_TIME == 0:
                     await trio.lowlevel.checkpoint()
+                    if trio.current_time() > deadline:
+                        raise OutOfTime
                 if (decision := await judge.judge(conditions)) is not None:
                     return decision
-            return judge.pass_by()
-        # Not on_error: a busy machine is nothing that the message has done, and who makes it busy
-        # gains nothing by it.
-        return judge.decide(at, "defer", f"not decided within {self._seconds:g} s")
+        except OutOfTime:
+            # Not on_error: a busy machine is nothing that the message has done, and who makes it busy
+            # gains nothing by it.
+            return judge.decide(at, "defer", f"not decided within {self._seconds:g} s")
+        return judge.pass_by()
 
 
 class _Judge:

@@ -1,5 +1,6 @@
 """What is found out about a message: what happens when nobody waits for it any more."""
 
+import math
 import threading
 
 import trio
@@ -26,7 +27,7 @@ class _Slow(Pattern):
 
 async def test_who_gives_up_does_not_wait_for_the_thread_which_keeps_its_place() -> None:
     threads = trio.CapacityLimiter(1)
-    evidence = Evidence(Letter().facts, {}, threads)
+    evidence = Evidence(Letter().facts, {}, threads, deadline=math.inf)
     slow = _Slow()
 
     with trio.fail_after(20):
@@ -42,7 +43,12 @@ async def test_who_gives_up_does_not_wait_for_the_thread_which_keeps_its_place()
 
 
 async def test_each_part_of_the_envelope_is_looked_at_once() -> None:
-    evidence = Evidence(Letter(recipients=[b"a@B.a.example", b"b@b.a.example"]).facts, {}, _THREADS)
+    evidence = Evidence(
+        Letter(recipients=[b"a@B.a.example", b"b@b.a.example"]).facts,
+        {},
+        _THREADS,
+        deadline=math.inf,
+    )
 
     assert evidence.domains == {"b.a.example", "*.a.example", "*.example", "*"}
     assert evidence.domains is evidence.domains
