@@ -4,6 +4,8 @@ What gates decide depends on when they are asked. With the server's clock a test
 and no two runs would be the same; so here the scripts' one way to the time is another.
 """
 
+from importlib import resources
+
 import pytest
 
 from relay.store.cluster import ClusterLink
@@ -13,6 +15,10 @@ from relay.store.scripts import SCRIPTS, Script, make_scripts
 
 _TIME = "  return tonumber(call('GET', TAG .. ':clock'))\n"
 _WAKE = "local function wake(site)\n"
+_GATES = {
+    file.name.removesuffix(".lua")
+    for file in (resources.files("relay.store") / "scripts" / "gate").iterdir()
+}
 START = 1_700_000_000_000
 
 
@@ -43,7 +49,7 @@ def use_virtual_time(patch: pytest.MonkeyPatch) -> None:
     """Let the scripts of gates read a Clock."""
     for guarded, scripts in ((False, SCRIPTS), (True, ClusterLink.scripts)):
         for name, script in make_scripts(clock=_TIME, guarded=guarded).items():
-            source = script.source.decode()
-            if _WAKE in source:  # only the gates' prelude has it
+            if name in _GATES:
+                source = script.source.decode()
                 found = source.replace(_WAKE, f"{_WAKE}  call('INCR', TAG .. ':rings')\n")
                 patch.setitem(scripts, name, Script(name, found.encode()))
