@@ -1,23 +1,19 @@
 """``outgate admin``: the dashboard, the HTTP interface and the metrics."""
 
 import argparse
-import gc
 import os
 import sys
 
 import trio
 
 from relay.config import load
+from relay.garbage import collect_rarely
 
 _NICE = 1  # who looks must not take the processor from mail
 # Seconds until a thread that runs Python hands on the interpreter. The index is written in one, a
 # tenth of the time at full speed; with the default, 5 ms, an answer waits so long at each of a dozen
 # system calls.
 _SWITCH = 0.0005
-# Of the garbage collector. A full collection looks at all that is there, most of which was imported: 60 to
-# 120 ms at a time, in which nobody is answered. What is there before we serve is left out, and events,
-# that live for a second, cause fewer.
-_COLLECT = (10_000, 20, 20)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     os.nice(_NICE)
     sys.setswitchinterval(_SWITCH)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT)
+    collect_rarely()
     trio.run(serve, config)
     return 0

@@ -5,6 +5,7 @@ import argparse
 import trio
 
 from relay.config import load
+from relay.garbage import collect_rarely
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,5 +17,6 @@ def run(arguments: argparse.Namespace) -> int:
     config = load(arguments.config)
     from relay.ingress.service import serve  # after the check: a wrong file is found at once
 
+    collect_rarely()
     trio.run(serve, config)
     return 0

@@ -6,6 +6,7 @@ import trio
 
 from relay.config import load
 from relay.errors import ConfigError
+from relay.garbage import collect_rarely
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_names(arguments.source, [source.name for source in config.source])
     from workers.service import serve  # after the check: a wrong file is found at once
 
+    collect_rarely()
     trio.run(serve, config, tuple(arguments.source))
     return 0
 
