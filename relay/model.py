@@ -134,7 +134,8 @@ def make_message_id(shard: int, *, now: float | None = None) -> str:
     """
     milliseconds = int((time.time() if now is None else now) * 1000)
     chance = int.from_bytes(os.urandom(8), "big")
-    return _base32(milliseconds, 10) + _base32(chance & (1 << 60) - 1, 12) + _base32(shard, 2)
+    # All three at once, in one number.
+    return _base32(milliseconds << 70 | (chance & (1 << 60) - 1) << 10 | shard, 24)
 
 
 def derive_message_id(origin: str, digest: bytes, home: int) -> str:

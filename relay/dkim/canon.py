@@ -20,8 +20,10 @@ _LINES = 32_768  # empty lines that are hashed at a time
 def relax_field(field: bytes) -> bytes:
     """Return the relaxed form of a header field, without its CRLF (RFC 6376 §3.4.2)."""
     name, _, value = field.partition(b":")
-    unfolded = _squeeze(value.replace(_CRLF, b""))
-    return name.strip(BLANKS).lower() + b":" + unfolded.strip(b" ")
+    text = value.replace(_CRLF, b"").replace(b"\t", b" ")
+    if b"  " in text:
+        text = _squeeze(text)
+    return name.strip(BLANKS).lower() + b":" + text.strip(b" ")
 
 
 def _squeeze(text: bytes) -> bytes:

@@ -145,8 +145,7 @@ class Session:
             wait: float = self._desk.config.ingress.data_timeout
         else:
             wait = self._desk.door.find_patience(self)
-        due = trio.current_time() + wait
-        self._patience.allow_until(min(self._message_due, due))
+        self._patience.allow(wait, at_most=self._message_due)
 
     async def _say_goodbye(self) -> None:
         if self._desk.door.stopping:

@@ -41,18 +41,20 @@ def fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield name, unfold(value)
 
 
-def split_fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and value of each field of a head, folded as they came.
+def split_fields(head: bytes) -> list[tuple[bytes, bytes]]:
+    """Return name and value of each field of a head, folded as they came.
 
     It ends at an empty line; lines that are no field are left out. The same as ``find_fields``, in a
     third of the time.
     """
     end = 0 if head.startswith(b"\r\n") else head.find(b"\r\n\r\n")
+    found = []
     for text in _ENDS.split(head if end < 0 else head[:end]):
         name, colon, value = text.partition(b":")
         bare = name.rstrip(b" \t")
         if colon and bare and min(bare) > 32:
-            yield bare, value
+            found.append((bare, value))
+    return found
 
 
 def unfold(value: bytes) -> bytes:

@@ -29,9 +29,12 @@ class Patience:
         self._watch = _find_watch()
         self._watch.all.add(self)
 
-    def allow(self, seconds: float) -> None:
-        """Give what follows this much time, instead of what was said before."""
-        self.allow_until(trio.current_time() + seconds)
+    def allow(self, seconds: float, *, at_most: float = math.inf) -> None:
+        """Give what follows this much time, instead of what was said before.
+
+        ``at_most``: until then, trio time, however much that is.
+        """
+        self.allow_until(min(self._watch.now() + seconds, at_most))
 
     def allow_until(self, due: float) -> None:
         """Give what follows until then, trio time; ``math.inf``: as long as it takes."""
@@ -54,6 +57,9 @@ class _Watch:
 
     def __init__(self) -> None:
         self.all: set[Patience] = set()
+        self.now = (
+            trio.lowlevel.current_clock().current_time
+        )  # trio.current_time, without its layers
         self.next = math.inf  # no limit that is closer has been seen
         self._sleep = trio.CancelScope()
 
@@ -61,7 +67,7 @@ class _Watch:
         while True:
             with self._sleep:
                 await trio.sleep_forever()
-            now = trio.current_time()
+            now = self.now()
             for patience in [one for one in self.all if one.due <= now]:
                 patience.lose()
             first = min((one.due for one in self.all), default=math.inf)

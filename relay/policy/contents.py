@@ -25,7 +25,11 @@ def read_fields(head: bytes) -> dict[bytes, list[bytes]]:
         raise Unreadable(f"its head has {len(head)} octets, more than {MAX_HEAD}")
     found: dict[bytes, list[bytes]] = {}
     for name, value in split_fields(head):
-        found.setdefault(name.lower(), []).append(value)
+        key = name.lower()
+        if key in found:
+            found[key].append(value)
+        else:
+            found[key] = [value]
     return found
 
 

@@ -52,6 +52,7 @@ class Evidence:
         self._scanners = scanners
         self._threads = threads
         self._deadline = deadline
+        self._fields: dict[bytes, list[bytes]] | None = None  # of the head
         self._known: dict[str, object] = {}  # by what was asked; an Unreadable, if that came of it
         self._failed: dict[str, ScanFailed] = {}
 
@@ -78,8 +79,10 @@ class Evidence:
 
     async def find_values(self, name: bytes) -> list[bytes]:
         """Return the values of all header fields of this name (in lower case), unfolded."""
-        fields = await self._remember("head", self._read_fields)
-        return [unfold(value).strip(b" \t") for value in fields.get(name, ())]
+        if self._fields is None:
+            head = self.facts.head
+            self._fields = await self._run(len(head) > _INLINE_OCTETS, read_fields, head)
+        return [unfold(value).strip(b" \t") for value in self._fields.get(name, ())]
 
     async def find_types(self) -> frozenset[str]:
         """Return the types of all parts, and "image/*" for each "image/png"."""
@@ -138,10 +141,6 @@ class Evidence:
 
     async def _read(self) -> bytes:
         return await self._remember("octets", partial(self._in_time, self.facts.read))
-
-    async def _read_fields(self) -> dict[bytes, list[bytes]]:
-        head = self.facts.head
-        return await self._run(len(head) > _INLINE_OCTETS, read_fields, head)
 
     async def _read_structure(self) -> Part:
         octets = await self._read()

@@ -129,7 +129,7 @@ class ServerSession:
         while event is None:
             state = self._state
             if state is _State.COMMAND:
-                if (line := self._next_line()) is None:
+                if not self._buffer or (line := self._next_line()) is None:
                     break
                 event = self._command(line)
                 continue

@@ -130,7 +130,7 @@ async def test_keys_are_found_in_the_dns() -> None:
         keys = open_keys(server)
 
         assert (await keys.find("s", "acme.example")).verify(seal(b"words", RSA), b"words")
-        assert await keys.find("alias", "acme.example") is await keys.find("s", "acme.example")
+        assert await keys.find("alias", "acme.example") == await keys.find("s", "acme.example")
         assert server.queries.count((RECORD, "TXT")) == 1
         with pytest.raises(Unproven, match="no key in the DNS"):
             await keys.find("none", "acme.example")
