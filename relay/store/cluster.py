@@ -167,7 +167,7 @@ class ClusterLink(Link):
 
     scripts = _SCRIPTS
 
-    def __init__(self, url: str, *, timeout: float, replicas: int = 0, leisure: int = 0) -> None:
+    def __init__(self, url: str, *, timeout: float, replicas: int = 0, leisure: int = 1) -> None:
         """See Link. It has no driver itself, so it does not begin as one."""
         self.url = url
         self.replicas = replicas

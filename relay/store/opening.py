@@ -7,7 +7,7 @@ from relay.store.embedded import find_url
 from relay.store.link import Link
 
 
-def make_link(url: str, *, timeout: float, replicas: int = 0, leisure: int = 0) -> Link:
+def make_link(url: str, *, timeout: float, replicas: int = 0, leisure: int = 1) -> Link:
     """Return a link to one server, to whoever Sentinels call the master, or to a Cluster.
 
     ``timeout``, ``replicas``, ``leisure``: see Link. Raises ValueError for a bad URL.
