@@ -4,6 +4,8 @@ A tenant that is slowed or held for what it did to the pool's reputation begins 
 everything alone, after a pause of everything, does not forgive anybody.
 """
 
+import trio
+
 from relay.config import Config
 from relay.store.queue import Store
 from relay.store.share import Shares
@@ -15,16 +17,25 @@ from workers.views.selection import Selection
 async def resume(
     store: Store, config: Config, chosen: Selection, everything: bool, decided: Decision
 ) -> dict[str, list[str]]:
-    """End suspensions: of exactly what was chosen; ``everything``: of all that have it as a part."""
+    """End suspensions: of exactly what was chosen; ``everything``: of all that have it as a part.
+
+    Cut off, it stops between two of them; what has ended by then is on the record.
+    """
     suspensions = Suspensions(store.link)
     there = await suspensions.read()
     meant = [one for one in there if _is_meant(one, chosen, everything)]
-    for one in meant:
-        await suspensions.resume(one)
-    ended = [_name(one) for one in meant]
-    ended += await _forgive(store, config, chosen, decided)
-    if ended:
-        await decided.record(store.link, "resumed", **chosen.describe(), suspensions=ended)
+    ended: list[str] = []
+    try:
+        for one in meant:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            with trio.CancelScope(shield=True):
+                await suspensions.resume(one)
+            ended.append(_name(one))
+        ended += await _forgive(store, config, chosen, decided)
+    finally:
+        if ended:
+            with trio.CancelScope(shield=True):
+                await decided.record(store.link, "resumed", **chosen.describe(), suspensions=ended)
     others = [_name(one) for one in there if one not in meant]
     return {"resumed": ended, "still_suspended": others}
 
@@ -37,9 +48,10 @@ async def _forgive(store: Store, config: Config, chosen: Selection, decided: Dec
     share = (await shares.read([chosen.tenant]))[chosen.tenant]
     if not share.state:
         return []
-    await shares.clear(chosen.tenant)
     facts = {"tenant": chosen.tenant, "reason": share.reason}
-    await decided.record(store.link, "tenant-released", **facts)
+    with trio.CancelScope(shield=True):
+        await shares.clear(chosen.tenant)
+        await decided.record(store.link, "tenant-released", **facts)
     return [f"tenant={chosen.tenant} ({share.reason})"]
 
 

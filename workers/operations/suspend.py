@@ -1,5 +1,7 @@
 """Suspending: a source, site, source at a site, tenant or domain sends nothing for a while."""
 
+import trio
+
 from relay.config import Config
 from relay.store.queue import Store
 from relay.store.suspension import Suspension, Suspensions
@@ -47,8 +49,9 @@ async def suspend(
         who=decided.who,
         why=decided.why,
     )
-    await suspensions.suspend(one)
-    await decided.record(store.link, "suspended", **chosen.describe(), until=one.until)
+    with trio.CancelScope(shield=True):  # no act without its record
+        await suspensions.suspend(one)
+        await decided.record(store.link, "suspended", **chosen.describe(), until=one.until)
     waiting = {"queues": 0, "deliveries": 0} if chosen.source else await _count(store, chosen)
     return {
         "suspended": one.name or "everything",
