@@ -57,9 +57,8 @@ class _Watch:
 
     def __init__(self) -> None:
         self.all: set[Patience] = set()
-        self.now = (
-            trio.lowlevel.current_clock().current_time
-        )  # trio.current_time, without its layers
+        # trio.current_time, without its layers.
+        self.now = trio.lowlevel.current_clock().current_time
         self.next = math.inf  # no limit that is closer has been seen
         self._sleep = trio.CancelScope()
 
@@ -69,7 +68,8 @@ class _Watch:
                 await trio.sleep_forever()
             now = self.now()
             for patience in [one for one in self.all if one.due <= now]:
-                patience.lose()
+                if patience in self.all:  # another may have ended it
+                    patience.lose()
             first = min((one.due for one in self.all), default=math.inf)
             self.next = max(first, now + _LOOK)
             self._sleep = trio.CancelScope(deadline=self.next)

@@ -5,8 +5,9 @@ mixture of readers and writers. One session of SMTP is one task that reads or wr
 over a real socket: a plain system call and a wait do, for clear text and TLS alike, in one class
 with our own errors. A round trip costs 40 us of CPU instead of 44 to 50 (``tests/bench/streams.py``).
 
-Deadlines are the caller's: cancel scopes around ``receive`` and ``send``. After a cancelled
-``send`` or handshake the stream is only good for ``close``.
+Limits of time are the caller's: a Patience (patience.py) that closes the stream, or a cancel scope
+around ``receive`` and ``send``. After a cancelled ``send`` or handshake the stream is only good for
+``close``.
 """
 
 import socket
