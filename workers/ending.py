@@ -9,7 +9,7 @@ only informs the sender, or us, holds up nothing: it may be lost.
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -47,26 +47,9 @@ class _Result:
     pairs: list[tuple[Recipient, Outcome]]
     expired: bool
     unknown: int  # recipients that may have the message, and nobody knows
-
-    def _find(self, wanted: Callable[[Outcome], bool]) -> list[tuple[Recipient, Outcome]]:
-        return [pair for pair in self.pairs if wanted(pair[1])]
-
-    @property
-    def delivered(self) -> list[tuple[Recipient, Outcome]]:
-        return self._find(lambda o: o.disposition is Disposition.DELIVERED)
-
-    @property
-    def still_open(self) -> list[tuple[Recipient, Outcome]]:
-        """Whoever is tried again."""
-        return self._find(lambda o: o.disposition is Disposition.DEFERRED and not self.expired)
-
-    @property
-    def failed(self) -> list[tuple[Recipient, Outcome]]:
-        """Whoever failed for good; whose time is up is still "deferred"."""
-        bounced, deferred = Disposition.BOUNCED, Disposition.DEFERRED
-        return self._find(lambda o: o.disposition is bounced) + self._find(
-            lambda o: o.disposition is deferred and self.expired
-        )
+    delivered: list[tuple[Recipient, Outcome]]
+    still_open: list[tuple[Recipient, Outcome]]  # who is tried again
+    failed: list[tuple[Recipient, Outcome]]  # for good; whose time is up is still "deferred"
 
 
 class Ending:
@@ -178,7 +161,10 @@ class Ending:
             pairs += [(recipient, make_outcome(recipient, times)) for recipient in claim.withheld]
         now = time.time()
         expired = is_expired(claim.delivery.accepted, now, self._config.delivery.expire)
-        return _Result(claim, attempt, now, pairs, expired, doubtful)
+        delivered, deferred, failed = _tell_apart(pairs)
+        if expired:
+            deferred, failed = [], failed + deferred
+        return _Result(claim, attempt, now, pairs, expired, doubtful, delivered, deferred, failed)
 
     def _find_pool(self, claim: Claim) -> str:
         return self._pools.get(claim.delivery.tenant, claim.delivery.pool)
@@ -318,6 +304,22 @@ class Ending:
             event["suppressed"] = True
         event.update(more)
         return encode_event(event)
+
+
+def _tell_apart(
+    pairs: list[tuple[Recipient, Outcome]],
+) -> tuple[list[tuple[Recipient, Outcome]], ...]:
+    """Return who was delivered to, who was deferred, who was bounced."""
+    delivered, deferred, bounced = [], [], []
+    for pair in pairs:
+        disposition = pair[1].disposition
+        if disposition is Disposition.DELIVERED:
+            delivered.append(pair)
+        elif disposition is Disposition.DEFERRED:
+            deferred.append(pair)
+        else:
+            bounced.append(pair)
+    return delivered, deferred, bounced
 
 
 def _count(result: _Result) -> None:

@@ -28,6 +28,8 @@ def reprieve(
     ``source``: the one that tried; ``members``: the pool's sources and weights; ``attempts``: those
     before this one.
     """
+    if Disposition.BOUNCED not in [outcome.disposition for outcome in outcomes]:
+        return outcomes
     others = sum(1 for name, weight in members.items() if weight > 0 and name != source)
     has_tries = others > 0 and attempts < max(others, _TRIES)
     return [
