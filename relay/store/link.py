@@ -211,14 +211,14 @@ class Link:
     async def _drive(self) -> None:
         try:
             while True:
-                if calls := self._take():
-                    self._resolve(calls, await self._exchange(calls))
-                elif self._closing:
-                    return
-                else:
+                if not self._short and not self._long:
+                    if self._closing:
+                        return
                     await self._sleep()
                 for _ in range(self._leisure):
                     await trio.lowlevel.cancel_shielded_checkpoint()
+                if calls := self._take():
+                    self._resolve(calls, await self._exchange(calls))
         finally:
             self._closing = True
             self._drop()
