@@ -135,7 +135,7 @@ class Link:
         ``timeout``: seconds that one round trip may take. ``replicas``: how many must have a
         write before it is acknowledged. ``leisure``: how many turns of the loop the driver lets pass
         before a round trip, so that tasks which are about to ask, or ask for several things at a time,
-        have handed them in. With one turn a busy ingress and worker make a third fewer round trips,
+        have handed them in. With one turn a busy ingress and worker make a sixth fewer round trips,
         and the server as many fewer syncs. Raises ValueError for a bad URL.
         """
         self.url = url

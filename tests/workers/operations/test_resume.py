@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from relay.errors import StoreUnavailable
+from relay.events import decode_event
 from relay.store.queue import Store
 from relay.store.suspension import Suspension, Suspensions
 from tests.kit.command import Desk, make_desk
@@ -99,8 +100,8 @@ async def test_a_suspension_that_is_cut_off_is_on_the_record(
     with trio.CancelScope() as scope:
 
         async def begin_and_cut(suspensions: Suspensions, one: Suspension) -> None:
-            await begin(suspensions, one)
             scope.cancel()
+            await begin(suspensions, one)
 
         monkeypatch.setattr(Suspensions, "suspend", begin_and_cut)
         async with Decision(desk.config, "suspend", {}, who="ann", why="") as decided:
@@ -109,3 +110,5 @@ async def test_a_suspension_that_is_cut_off_is_on_the_record(
 
     assert await read_sites(store) == SITES[:1]
     assert [event["site"] for event in desk.read_events("suspended")] == SITES[:1]
+    [kept] = await Suspensions(store.link).read_decisions()
+    assert decode_event(kept)["site"] == SITES[0]
