@@ -14,7 +14,7 @@ from relay.address import find_domain, name_sender
 from relay.config.pattern import Pattern
 from relay.mime import Part, Unreadable, read_message, unfold
 from relay.mime.words import decode_words
-from relay.policy.contents import MAX_VALUE, read_fields, read_names, read_types
+from relay.policy.contents import MAX_HEAD, MAX_VALUE, read_fields, read_names, read_types
 from relay.policy.facts import Facts
 from relay.scan.inquiry import Inquiry, Scan, ScanFailed
 from relay.scan.scanner import Scanner
@@ -81,7 +81,9 @@ class Evidence:
         """Return the values of all header fields of this name (in lower case), unfolded."""
         if self._fields is None:
             head = self.facts.head
-            self._fields = await self._run(len(head) > _INLINE_OCTETS, read_fields, head)
+            # One that is too long is refused here, for each rule: no thread is needed for that.
+            large = _INLINE_OCTETS < len(head) <= MAX_HEAD
+            self._fields = await self._run(large, read_fields, head)
         return [unfold(value).strip(b" \t") for value in self._fields.get(name, ())]
 
     async def find_types(self) -> frozenset[str]:
