@@ -146,8 +146,10 @@ class Watch:
         self, source: Source, findings: Sequence[Finding], before: Mapping[Key, Checked]
     ) -> dict[Key, Checked]:
         """Act on what was found of one source, tell what is new, and keep it; return what is known."""
-        if change := await self._gate.apply(source.name, findings):
-            self._tell_gate(change, source, findings)
+        # One step, also where the watch is cut off: no gate moves without a word about it.
+        with trio.CancelScope(shield=True):
+            if change := await self._gate.apply(source.name, findings):
+                self._tell_gate(change, source, findings)
         known: dict[Key, Checked] = {}
         fresh: dict[Key, Checked] = {}
         for check in dict.fromkeys(one.check for one in findings):

@@ -4,12 +4,15 @@ import json
 import time
 from pathlib import Path
 
+import pytest
 import trio
 
 from relay.store.gate import Gates, SiteLimits, Want
 from relay.store.keys import find_shard, make_key
 from relay.store.queue import Store
-from relay.store.standing import PutOff, Report, Standings, make_schedules
+from relay.store.standing import DAY, PutOff, Report, Standings, make_schedules
+from relay.store.suspension import Suspensions
+from tests.kit.clock import Clock, use_virtual_time
 from tests.kit.command import Desk, make_desk, note_site, post
 from tests.kit.messages import EVENT, Claims
 from tests.kit.peer import find_refusing_host, open_host
@@ -144,7 +147,18 @@ async def test_a_host_that_cannot_be_reached(server: Server, tmp_path: Path) -> 
             works.check()
 
 
-async def test_what_receivers_have_said(server: Server, tmp_path: Path, store: Store) -> None:
+async def test_what_receivers_have_said(
+    server: Server, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At noon: a day of warm-up ends at midnight (UTC), and what opens first is what is said."""
+    use_virtual_time(monkeypatch)
+    clock = Clock(store.link)
+    await clock.set((time.time() // DAY + 0.5) * DAY * 1000)
+
+    async def read_clock(_: Suspensions) -> float:
+        return clock.now / 1000
+
+    monkeypatch.setattr(Suspensions, "read_clock", read_clock)
     sources = {"a": "127.0.0.11", "b": '127.0.0.12"\nwarmup = "short'}
     tables = '[[site]]\nname = "big"\ndomains = ["y.test"]\n[warmup.short]\ndays = [10, 20]\n'
     desk = make_desk(tmp_path, server, sources=sources, tables=tables)

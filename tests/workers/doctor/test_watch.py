@@ -15,7 +15,7 @@ from relay.events import EventLog, decode_event
 from relay.store.checking import Checking
 from relay.store.keys import make_key
 from relay.store.link import Link
-from relay.store.suspension import Suspensions
+from relay.store.suspension import Suspension, Suspensions
 from tests.kit.nameserver import SERVFAIL, SILENT, Nameserver, open_nameserver
 from tests.kit.redis import Server, open_server
 from tests.workers.doctor.place import GOOD, make_config
@@ -98,6 +98,26 @@ async def test_a_change_is_told_once_and_by_whoever_sees_it(link: Link, tmp_path
         (resumed,) = post.read_events("resumed")
         assert (resumed["who"], resumed["why"]) == ("doctor", "it passes again")
         assert await post.suspensions.read() == []
+
+
+async def test_what_it_did_when_it_was_cut_off_is_told(
+    link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_names(**LISTED) as (names, _):
+        post = Post(configure(tmp_path, names), link)
+        suspend = Suspensions.suspend
+        with trio.CancelScope() as scope:
+
+            async def suspend_and_cut(suspensions: Suspensions, one: Suspension) -> None:
+                scope.cancel()
+                await suspend(suspensions, one)
+
+            monkeypatch.setattr(Suspensions, "suspend", suspend_and_cut)
+            await post.watch.look()
+
+    assert scope.cancelled_caught
+    assert [one.name for one in await post.suspensions.read()] == ["source=a"]
+    assert [one["source"] for one in post.read_events("suspended")] == ["a"]
 
 
 async def test_without_the_gate_it_is_told_and_goes_on(link: Link, tmp_path: Path) -> None:
