@@ -18,7 +18,7 @@ from relay.config import Config
 from relay.counters import COUNTERS
 from relay.errors import StoreError, StoreUnavailable
 from relay.events import EventLog, encode_event
-from relay.model import Claim, Disposition, Outcome, Recipient
+from relay.model import Blame, Claim, Disposition, Outcome, Recipient
 from relay.store.queue import Store
 from relay.store.suppression import Suppression
 from workers.attempt import Attempt, describe, describe_answers, read_last, recall, show
@@ -132,6 +132,24 @@ class Ending:
         """
         host, outcomes = recall(claim, reason)
         await self.end(claim, outcomes, Attempt(host=host))
+
+    async def end_unsayable(self, claim: Claim, why: str, attempt: Attempt) -> None:
+        """End a claim whose envelope holds what must not be said to a host; no other changes that."""
+        outcome = Outcome(
+            Disposition.BOUNCED, Blame.MESSAGE, status="5.6.0", text=f"cannot be sent: {why}"
+        )
+        await self.end(claim, [outcome] * len(claim.delivery.envelope.recipients), attempt)
+
+    async def put_off(self, claim: Claim, wait: float) -> None:
+        """Give a claim back for the trouble that is ours, for some seconds.
+
+        What the store will not take back, a damaged record, ``reclaim`` tries when its lease ends: one
+        message must not stop a worker. Raises StoreUnavailable.
+        """
+        try:
+            await self.give_back(claim, wait=wait)
+        except StoreError as error:
+            _log.error("%s: cannot be put off: %s", claim.delivery.id, error)
 
     async def give_back(
         self, claim: Claim, *, wait: float = 0.0, source: str | None = None

@@ -17,14 +17,14 @@ import trio
 from relay.config.schema import Source
 from relay.counters import COUNTERS
 from relay.errors import SourceUnusable, StoreError, StoreUnavailable
-from relay.events import encode_event
-from relay.model import Blame, Claim, Disposition, Outcome
+from relay.model import Claim, Disposition, Outcome
 from relay.net.patience import Patience
 from relay.smtp.client import LocalProtocolError
 from workers.attempt import Attempt
-from workers.berth import DEPTH, Berth, find_rests
+from workers.berth import DEPTH, Berth
 from workers.desk import Desk
 from workers.peer import ClaimLost, HostFailed, Peer, Verdict
+from workers.rest import Rest
 from workers.route import Path
 
 # Waits before another try when our own side is the trouble, s: the store does not answer; a
@@ -64,7 +64,7 @@ class Lane:
     ) -> None:
         self.source = source
         self.path = path
-        self.rests_until = -math.inf  # trio time; for groups of a site with several
+        self.rest = Rest(path, berth, desk.events)
         self._berth = berth
         self._desk = desk
         self._settings = desk.config.delivery
@@ -76,7 +76,6 @@ class Lane:
         self._sessions = 0  # session tasks
         self._connected = 0  # ... of them with a session
         self._held = 0  # claims here, waiting or being sent
-        self._failures = 0  # sessions in a row that were not to be had
         self._ceiling = math.inf  # sessions that the host seems to allow
         self._ceiling_ends = -math.inf  # trio time when more are tried again
         self._stopping = False
@@ -253,8 +252,7 @@ class Lane:
             return True
         self._berth.guard(connection, peer.drop)
         self._connected += 1
-        self._failures = 0
-        self._berth.recover()
+        self.rest.recover()
         try:
             following: Claim | None = claim
             if self._is_closed():  # while we connected
@@ -312,9 +310,9 @@ class Lane:
             _log.warning("%s: the claim has passed to another worker", claim.delivery.id)
         except StoreUnavailable as error:
             _log.warning("%s: %s", claim.delivery.id, error)
-            await self._put_off(claim, _OWN_TROUBLE)
+            await self._desk.ending.put_off(claim, _OWN_TROUBLE)
         except LocalProtocolError as error:
-            await self._refuse(claim, str(error))
+            await self._refuse(claim, error)
             return True
         except Exception:
             await self._excuse(claim)
@@ -352,15 +350,8 @@ class Lane:
     async def _excuse(self, claim: Claim) -> None:
         """A fault of ours. The message stays in the queue, and the others are not held up."""
         _log.exception("%s: delivery failed; trying again later", claim.delivery.id)
-        await self._put_off(claim, OUR_FAULT)
+        await self._desk.ending.put_off(claim, OUR_FAULT)
         self._end(claim)
-
-    async def _put_off(self, claim: Claim, wait: float) -> None:
-        try:
-            await self._desk.ending.give_back(claim, wait=wait)
-        except StoreError as error:
-            # Its lease ends, and ``reclaim`` tries. One broken record must not stop a worker.
-            _log.error("%s: cannot be put off: %s", claim.delivery.id, error)
 
     async def _open(self, claim: Claim) -> Peer:
         desk, source = self._desk, self.source
@@ -395,8 +386,7 @@ class Lane:
         """No host would have us, and nobody else gets through.
 
         That is the answer for the one that was tried. The others wait, without an attempt, until
-        somebody got through: trying each on its own would keep workers busy for as long as the
-        site is down, and would tell us nothing new.
+        somebody got through (rest.py).
         """
         self._window = 1
         self._berth.windows[self.path.key] = 1
@@ -412,7 +402,7 @@ class Lane:
         outcomes = [outcome] * len(claim.delivery.envelope.recipients)
         self._report(claim, [outcome])
         try:
-            rest = await self._rest(outcome)
+            rest = await self.rest.begin(outcome)
             await self._desk.ending.end(claim, outcomes, attempt, retry=self._berth.terms.retry)
         except Exception:
             await self._excuse(claim)
@@ -421,42 +411,10 @@ class Lane:
             self._end(claim)
         self._hand_back([], rest)
 
-    async def _rest(self, outcome: Outcome) -> float:
-        """Let the source rest at the site, or at this group of it; return for how many seconds."""
-        self._failures += 1
-        # The host is there, and is not what one domain or message demands: nobody else's trouble.
-        is_own = self.path.is_demanding and outcome.command == "STARTTLS"
-        if not self.path.is_shared and not is_own:
-            rest = await self._berth.fail(outcome.text)
-        else:
-            # One group of many that share the site's limits: the others may well be reached.
-            first, most = find_rests(self._berth.terms)
-            rest = min(first * 2.0 ** min(self._failures - 1, 30), most)
-            self.rests_until = trio.current_time() + rest
-        if not is_own:
-            self._tell_rest(rest, outcome)
-        return rest
-
-    def _tell_rest(self, rest: float, outcome: Outcome) -> None:
-        event = {
-            "time": time.time(),
-            "event": "resting",
-            "site": self.path.site,
-            "source": self.source.name,
-            "wait": round(rest, 1),
-            "text": outcome.text,
-        }
-        self._desk.events.write(encode_event(event))
-
-    async def _refuse(self, claim: Claim, text: str) -> None:
-        """The envelope holds what must not be said to a host; no other host changes that."""
-        outcome = Outcome(
-            Disposition.BOUNCED, Blame.MESSAGE, status="5.6.0", text=f"cannot be sent: {text}"
-        )
-        outcomes = [outcome] * len(claim.delivery.envelope.recipients)
+    async def _refuse(self, claim: Claim, error: LocalProtocolError) -> None:
         try:
-            await self._desk.ending.end(
-                claim, outcomes, Attempt(self.source.name, site=self.path.site)
+            await self._desk.ending.end_unsayable(
+                claim, str(error), Attempt(self.source.name, site=self.path.site)
             )
         except Exception:
             await self._excuse(claim)

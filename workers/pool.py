@@ -14,7 +14,6 @@ finish what they hold, for at most the grace time.
 """
 
 import logging
-import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -161,7 +160,7 @@ class Pool:
     def _forget_rests(self, site: str) -> None:
         for lane in self._lanes.values():
             if lane.path.site == site:
-                lane.rests_until = -math.inf
+                lane.rest.forget()
 
     async def run(self, stop: trio.Event) -> None:
         """Work until ``stop`` is set, then finish what is held."""
@@ -371,7 +370,7 @@ class Pool:
             self._start(self._unbegun.move, claim, path.site)
             return
         lane = self._find_lane(source, path, held.berth)
-        rest = lane.rests_until - trio.current_time()
+        rest = lane.rest.left
         if rest > 0 or (path.is_shared and not lane.has_room):
             self._start(self._unbegun.pause, claim, max(rest, _CROWDED))
         else:
