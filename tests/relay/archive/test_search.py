@@ -30,12 +30,19 @@ async def put(archive: Copies, *entries: Entry, message: bytes = MESSAGE) -> lis
     return [entry.id for entry in entries]
 
 
+def find_noon() -> float:
+    """Return yesterday's: midnight parts nothing that is put around it."""
+    return time.time() // DAY * DAY - DAY / 2
+
+
 async def test_by_what_messages_are_found(archive: Copies) -> None:
-    (old,) = await put(archive, make("bob@example.com", age=2 * DAY))
+    noon = find_noon()
+    age = time.time() - noon
+    (old,) = await put(archive, make("bob@example.com", age=age + 2 * DAY))
     (other,) = await put(
-        archive, make("ann@example.org", "Bob@Example.com", tenant="globex", age=1)
+        archive, make("ann@example.org", "Bob@Example.com", tenant="globex", age=age + 1)
     )
-    (ruled,) = await put(archive, make(rule="secret", sender=""), message=b"\r\n\r\nx\r\n")
+    (ruled,) = await put(archive, make(rule="secret", sender="", age=age), message=b"\r\n\r\nx\r\n")
 
     assert await find(archive) == [ruled, other, old]
     assert await find(archive, tenant="globex") == [other]
@@ -47,10 +54,10 @@ async def test_by_what_messages_are_found(archive: Copies) -> None:
     assert await find(archive, rule="secret") == [ruled]
     assert await find(archive, message_id="<one@acme.example>") == [other, old]
     assert await find(archive, message_id="ONE@acme.example", tenant="acme") == [old]
-    today, before = format_day(time.time()), format_day(time.time() - 2 * DAY)
-    assert await find(archive, first=today) == [ruled, other]
+    day, before = format_day(noon), format_day(noon - 2 * DAY)
+    assert await find(archive, first=day) == [ruled, other]
     assert await find(archive, last=before) == [old]
-    assert await find(archive, first=before, last=today, tenant="acme") == [ruled, old]
+    assert await find(archive, first=before, last=day, tenant="acme") == [ruled, old]
 
 
 @pytest.mark.parametrize("address", ["[x]@y.example", "a?c@y.example", "a.c@y.example"])
@@ -76,8 +83,7 @@ async def test_more_than_a_bucket_lists_at_once(
     make_archive: Maker, tmp_path: Path, s3: S3Server
 ) -> None:
     archive = make_archive(s3=s3.settings(tmp_path))
-    # A day of its own, so that midnight does not part them.
-    noon = time.time() // DAY * DAY - DAY / 2
+    noon = find_noon()
     entries = [make(age=time.time() - noon + n) for n in range(1010)]
     await put_together(archive, entries)
 

@@ -194,7 +194,9 @@ async def test_key_of_another_shard_would_be_an_error(store: Store, shard: int) 
     other = make_key((shard + 1) % SHARDS, "ledger")
     script = f"return redis.call('HGET', '{other}', 'queued')"
 
-    with pytest.raises(StoreError, match=r"EVAL: .*(non local|not hash|CLUSTERDOWN|same slot|slot not served)"):
+    with pytest.raises(
+        StoreError, match=r"EVAL: .*(non local|not hash|CLUSTERDOWN|same slot|slot not served)"
+    ):
         await store.link.call("EVAL", script, 1, make_key(shard, "ledger"))
 
 
