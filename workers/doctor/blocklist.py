@@ -126,5 +126,6 @@ async def _find_reason(name: str, resolver: Resolver) -> str:
 def _spell(address: str, zone: str) -> str:
     """Return the name of an address in a list: RFC 5782 §2.1, §2.4."""
     one = ipaddress.ip_address(address)
-    parts = str(one).split(".") if one.version == 4 else list(one.exploded.replace(":", ""))
+    # Not ``exploded``: Python 3.13 writes ::ffff:127.0.0.2 with its dots there.
+    parts = str(one).split(".") if one.version == 4 else list(one.packed.hex())
     return ".".join([*reversed(parts), zone])

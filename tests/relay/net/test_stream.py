@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -11,9 +12,14 @@ from relay.errors import PeerClosed, TlsFailed
 from relay.net.stream import Stream
 
 
+def make_pair() -> tuple[Stream, Stream]:
+    one, two = socket.socketpair()
+    return Stream(one), Stream(two)
+
+
 @pytest.fixture
 async def pair() -> AsyncIterator[tuple[Stream, Stream]]:
-    one, two = (Stream(sock) for sock in socket.socketpair())
+    one, two = make_pair()
     yield one, two
     one.close()
     two.close()
@@ -144,8 +150,37 @@ async def test_tls_in_both_directions_and_its_end(
     assert await pair[1].receive() == b"lo"  # was inside OpenSSL already
     assert pair[0].protocol == pair[1].protocol
     assert pair[0].protocol.startswith("TLSv1.3 TLS_")
+    await pair[1].send(b"bye")
+    assert await pair[0].receive() == b"bye"  # and the tickets: who leaves them unread resets
     pair[0].close()
     assert await pair[1].receive() == b""
+
+
+async def test_a_session_that_breaks_breaks_no_other(
+    client_context: ssl.SSLContext, server_context: ssl.SSLContext
+) -> None:
+    """With OpenSSL 3.4 or newer what has failed on one connection was raised on the next."""
+    one, other = make_pair(), make_pair()
+    try:
+        for both_ends in (one, other):
+            await start_tls(both_ends, client_context, server_context, "mx.test")
+        one[0].abort()
+        for _ in range(3):
+            with contextlib.suppress(PeerClosed):
+                await one[1].send(b"x")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(expect, other[1], b"hello")
+                await trio.testing.wait_all_tasks_blocked()
+                await other[0].send(b"hello")
+        await other[1].send(b"bye")
+        await expect(other[0], b"bye")
+    finally:
+        for stream in (*one, *other):
+            stream.close()
+
+
+async def expect(stream: Stream, octets: bytes) -> None:
+    assert await stream.receive() == octets
 
 
 async def test_a_certificate_for_another_name_is_not_accepted(
