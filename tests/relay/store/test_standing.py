@@ -486,8 +486,7 @@ async def test_who_was_shut_out_has_no_claim_on_what_it_missed(stage: Stage) -> 
     assert grants[1].count >= 9
 
 
-async def test_it_leaves_by_probing(stage: Stage) -> None:
-    await stage.hear(delivered=100)
+async def leave_quarantine(stage: Stage) -> list[Change]:
     await stage.hear(blocked=1)
     await stage.pass_by(1801)
     changes: list[Change] = []
@@ -495,10 +494,33 @@ async def test_it_leaves_by_probing(stage: Stage) -> None:
         assert await stage.count() == 1
         assert await stage.count() == 0  # one at a time, over all workers
         changes += await stage.hear(delivered=1)
+    return changes
+
+
+async def test_it_leaves_by_probing(stage: Stage) -> None:
+    await stage.hear(delivered=100)
+
+    changes = await leave_quarantine(stage)
 
     assert [change.kind for change in changes] == ["released"]
     assert (await stage.see()).quarantine is None
     assert await stage.count() >= 1
+
+
+async def test_throttled_early_again_and_again_after_it(stage: Stage) -> None:
+    """By who was never throttled before: the pace that it was released with is the first one."""
+    await leave_quarantine(stage)
+    paces = [(await stage.see()).pace or 0]
+    changes: list[Change] = []
+    for _ in range(6):
+        changes += await stage.hear(throttled=1)
+        paces.append((await stage.see()).pace or 0)
+        await stage.pass_by(changes[-1].rest + 1)
+        await stage.hear(delivered=1)
+
+    assert [change.kind for change in changes] == ["slowed"] * 6
+    assert paces == sorted(paces, reverse=True)
+    assert paces[-1] > 0
 
 
 async def test_a_lost_probe_is_followed_by_another(stage: Stage) -> None:

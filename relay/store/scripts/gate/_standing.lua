@@ -8,7 +8,7 @@
 --   x ramp n    clean messages since then; after how many it is near w; after how many it tries more
 --   step        ... and how fast
 --   k st ta cl  deliveries that one throttle caught; throttles in a row; when; answers since
---   first       what was reached at the first throttle
+--   first       what was reached at the first throttle, or the pace that came after a quarantine
 --   early       throttles in a row that came early, and (between) how many messages went between them
 --   any         throttled at any pace: the share that was (share), what was counted since (t, g)
 --   misjudged   how often that was wrong

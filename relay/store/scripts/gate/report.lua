@@ -125,6 +125,7 @@ local function forget_pace(s)
 end
 
 local function is_any_pace(s, one)
+  s.first = s.first or s.p -- it was released from quarantine, and never throttled before
   if one.rest > 0 or s.x >= s.n / 2 then
     s.early, s.between = 0, 0
     return false
