@@ -134,8 +134,9 @@ class Stream:
         OpenSSL has one list of errors for a thread, not for a connection, and takes an error that it
         finds there for news of whichever connection is read or written next. CPython leaves one there
         when a system call fails under OpenSSL 3.4 or newer (its issue 148594): one peer that resets its
-        connection would end every TLS session of the process, after a final dot, too. There is no
-        function that empties the list, but this does, on its way to a refusal; 22 us.
+        connection would end all TLS sessions whose turn comes before the next handshake, after a final
+        dot, too. There is no function that empties the list, but this does, on its way to a refusal;
+        22 us.
         """
         if self.tls is not None:
             with contextlib.suppress(ssl.SSLError):
