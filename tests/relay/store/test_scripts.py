@@ -304,7 +304,8 @@ async def test_seize_of_what_is_due(server: Server, store: Store, claims: Claims
         start += passed
 
     check(server)
-    assert [claim.delivery for claim in found] == [deliveries[0], deliveries[3]]
+    # In any order: what was deferred within a millisecond has none.
+    assert sorted(claim.delivery.id for claim in found) == sorted(deliveries[n].id for n in (0, 3))
     assert (found[0].attempts, found[0].previous) == (1, b"why")
     for claim in found:
         assert await store.bounce(claim, EVENT, delivered=0)
