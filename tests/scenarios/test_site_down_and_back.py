@@ -41,9 +41,8 @@ async def test_all_that_waits_flows_as_soon_as_a_probe_gets_through(
                 nursery.start_soon(works.run)
                 rests = await wait_for_rest(works, 4.0)
                 host.script.clear()
-                # A quarter of the first wait, doubling; while it rests nobody knocks. But what was
-                # granted before a rest and came to its lane after that is refused as well, now and
-                # then: the same rest is told twice.
+                # A quarter of the first wait, doubling; while it rests nobody knocks. In a run of some
+                # twenty two knock before it rests: that counts once, and the same rest is told twice.
                 waits = [event["wait"] for event in rests]
                 assert list(accumulate_longer(waits)) == [1.0, 2.0, 4.0]
                 await host.wait_for(1)
