@@ -125,7 +125,6 @@ local function forget_pace(s)
 end
 
 local function is_any_pace(s, one)
-  s.first = s.first or s.p -- it was released from quarantine, and never throttled before
   if one.rest > 0 or s.x >= s.n / 2 then
     s.early, s.between = 0, 0
     return false
@@ -177,6 +176,7 @@ local function throttle(s, one)
     s.st, s.rest = s.st + 1, math.min(LONGEST, s.rest * 4)
   else
     if s.p then
+      s.first = s.first or s.p -- it has its pace from a quarantine, and was never throttled before
       local is_any = is_any_pace(s, one)
       cut_pace(s, one)
       end_try(s, one, before)
